@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 
 from qgis.core import Qgis, QgsApplication
-from qgis.PyQt.QtCore import QCoreApplication
 from qgis.PyQt.QtGui import QIcon
 
-from .processing_provider.provider import ICON, DiffusionPansharpeningProvider
+from .processing_provider.algorithm import ICON_FILE
+from .processing_provider.provider import DiffusionPansharpeningProvider
+from .ui.translation import tr
 
 try:
     from qgis.PyQt.QtGui import QAction
@@ -39,9 +40,9 @@ class DiffusionPansharpeningPlugin:
         for text, handler in (
             ("SSDiff…", partial(self.open_algorithm, "ssdiff")),
             ("DDRF…", partial(self.open_algorithm, "ddrf")),
-            (self.tr("Settings…"), self.open_settings),
+            (tr("Settings…"), self.open_settings),
         ):
-            action = QAction(QIcon(ICON), text, parent)
+            action = QAction(QIcon(str(ICON_FILE)), text, parent)
             # `triggered` also sends whether the entry is checked, which no handler wants.
             action.triggered.connect(lambda _checked=False, run=handler: run())
             self.iface.addPluginToRasterMenu(MENU, action)
@@ -75,7 +76,7 @@ class DiffusionPansharpeningPlugin:
         except (ImportError, AttributeError):
             self.iface.messageBar().pushMessage(
                 MENU,
-                self.tr("Enable the Processing plugin in the plugin manager, then try again."),
+                tr("Enable the Processing plugin in the plugin manager, then try again."),
                 Qgis.MessageLevel.Warning,
             )
             return
@@ -98,8 +99,3 @@ class DiffusionPansharpeningPlugin:
         if window in self.windows:
             self.windows.remove(window)
             window.deleteLater()
-
-    @staticmethod
-    def tr(text: str) -> str:
-        """Translate a sentence of the plugin."""
-        return QCoreApplication.translate("DiffusionPansharpening", text)

@@ -1,0 +1,112 @@
+"""What all algorithms of the provider share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qgis.core import (
+    QgsProcessingAlgorithm,
+    QgsProcessingContext,
+    QgsProcessingParameterDefinition,
+    QgsProcessingParameterEnum,
+    QgsProcessingParameterMultipleLayers,
+    QgsProcessingParameterNumber,
+    QgsProcessingParameterRasterLayer,
+    QgsProperty,
+)
+from qgis.PyQt.QtCore import QUrl
+from qgis.PyQt.QtGui import QIcon
+
+from ..fusion_core.errors import FusionError
+from ..ui.translation import tr
+
+_RESOURCES = Path(__file__).resolve().parent.parent / "resources"
+ICON_FILE = _RESOURCES / "icon.svg"
+_RASTER_INPUTS = (QgsProcessingParameterRasterLayer, QgsProcessingParameterMultipleLayers)
+
+
+class Algorithm(QgsProcessingAlgorithm):
+    """Base class: translation, icon, help page and documented parameters."""
+
+    ICON = "icon.svg"
+
+    def createInstance(self) -> Algorithm:
+        """A fresh instance for one run."""
+        return type(self)()
+
+    def icon(self) -> QIcon:
+        """The icon in the toolbox."""
+        return QIcon(self.svgIconPath())
+
+    def svgIconPath(self) -> str:
+        """The icon where a file is wanted."""
+        return str(_RESOURCES / self.ICON)
+
+    def helpUrl(self) -> str:
+        """The help page that comes with the plugin, at this algorithm's section."""
+        url = QUrl.fromLocalFile(str(_RESOURCES / "help" / "index.html"))
+        url.setFragment(self.name())
+        return url.toString()
+
+    def add(
+        self, parameter: QgsProcessingParameterDefinition, text: str, advanced: bool = False
+    ) -> None:
+        """Declare a parameter together with its help.
+
+        Args:
+            parameter: the definition; the algorithm takes it over.
+            text: what the user should know, shown as a tooltip and by ``qgis_process help``.
+            advanced: fold it away in the dialog.
+        """
+        parameter.setHelp(text)
+        if advanced:
+            advanced_flag = QgsProcessingParameterDefinition.Flag.FlagAdvanced
+            parameter.setFlags(parameter.flags() | advanced_flag)
+        self.addParameter(parameter)
+
+    def check_values(self, parameters: dict, context: QgsProcessingContext) -> None:
+        """Refuse values that QGIS refuses, and numbers that it would replace, saying what is wrong.
+
+        Raster inputs are left out: ``raster_source`` accepts more of them than QGIS does.
+
+        Raises:
+            FusionError: the first value that cannot be used.
+        """
+        for definition in self.parameterDefinitions():
+            value = parameters.get(definition.name())
+            if isinstance(definition, _RASTER_INPUTS):
+                continue
+            if isinstance(definition, QgsProcessingParameterNumber):
+                self._check_number(definition, value)
+            elif definition.checkValueIsAcceptable(value, context):
+                continue
+            elif isinstance(definition, QgsProcessingParameterEnum):
+                raise FusionError(
+                    tr("{name} is {value}: choose one of {options}.").format(
+                        name=definition.name(),
+                        value=value,
+                        options=", ".join(definition.options()),
+                    )
+                )
+            else:
+                raise FusionError(
+                    tr("{name} is missing or not usable: {label}.").format(
+                        name=definition.name(), label=definition.help().rstrip(".")
+                    )
+                )
+
+    def _check_number(self, definition: QgsProcessingParameterNumber, value: object) -> None:
+        """Refuse what is no whole number in range; empty and expressions are left to QGIS."""
+        if value is None or value == "" or isinstance(value, QgsProperty):
+            return
+        least, greatest = int(definition.minimum()), int(definition.maximum())
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = least - 1.0
+        if not number.is_integer() or not least <= number <= greatest:
+            raise FusionError(
+                tr("{name} is {value}: give a whole number from {least} to {greatest}.").format(
+                    name=definition.name(), value=value, least=least, greatest=greatest
+                )
+            )

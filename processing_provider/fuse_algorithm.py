@@ -1,0 +1,335 @@
+"""The base of both pansharpening algorithms: parameters, checks, and the call of ``fuse``."""
+
+from __future__ import annotations
+
+from qgis.core import (
+    Qgis,
+    QgsCoordinateReferenceSystem,
+    QgsProcessing,
+    QgsProcessingContext,
+    QgsProcessingException,
+    QgsProcessingFeedback,
+    QgsProcessingOutputLayerDefinition,
+    QgsProcessingParameterEnum,
+    QgsProcessingParameterExtent,
+    QgsProcessingParameterMultipleLayers,
+    QgsProcessingParameterNumber,
+    QgsProcessingParameterRasterDestination,
+    QgsProcessingParameterRasterLayer,
+    QgsProcessingParameterString,
+    QgsRasterLayer,
+)
+
+from ..fusion_core import fuse as fusion
+from ..fusion_core.errors import FusionError
+from ..fusion_core.execution.interpreter import find_interpreter
+from ..ui import settings
+from ..ui.layer_style import FusedLayerStyle, user_has_style
+from ..ui.translation import tr
+from .algorithm import Algorithm
+from .raster_source import raster_sources
+
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+DATA_TYPES = ("ms", "float32")
+DEVICES = ("auto", "cpu", "cuda", "cuda:0", "cuda:1", "cuda:2", "cuda:3", "mps")
+
+
+class FuseAlgorithm(Algorithm):
+    """Fuses PAN and MS with the method a subclass names."""
+
+    METHOD = ""
+
+    PAN = "PAN"
+    MS = "MS"
+    MODEL = "MODEL"
+    EXTENT = "EXTENT"
+    STEPS = "STEPS"
+    SEED = "SEED"
+    DEVICE = "DEVICE"
+    PRECISION = "PRECISION"
+    SAMPLES = "SAMPLES"
+    DATA_TYPE = "DATA_TYPE"
+    CREATION_OPTIONS = "CREATION_OPTIONS"
+    OUTPUT = "OUTPUT"
+    UNCERTAINTY = "UNCERTAINTY"
+
+    def name(self) -> str:
+        """The part after the colon in the id; never changes."""
+        return self.METHOD
+
+    def group(self) -> str:
+        """The group in the toolbox."""
+        return tr("Pansharpening")
+
+    def groupId(self) -> str:
+        """The group's id; never changes."""
+        return "pansharpening"
+
+    def tags(self) -> list[str]:
+        """Words under which the toolbox finds the algorithm."""
+        return tr("pansharpening,pan-sharpening,fusion,diffusion,resolution,PAN,MS").split(",")
+
+    def summary(self) -> str:
+        """One paragraph on the method."""
+        raise NotImplementedError
+
+    def shortHelpString(self) -> str:
+        """The text beside the dialog."""
+        return "<p>{}</p><p>{}</p><p>{}</p>".format(
+            self.summary(),
+            tr(
+                "The two images are brought together by their georeference. The result lies on the "
+                "grid of PAN and keeps the data type, nodata value and band names of MS; tags in "
+                "the file say which model, seed and steps made it."
+            ),
+            tr(
+                "The network runs in a Python environment with PyTorch, outside QGIS: see "
+                "Raster ▸ Diffusion Pansharpening ▸ Settings."
+            ),
+        )
+
+    def initAlgorithm(self, configuration=None) -> None:
+        """Declare the parameters."""
+        self.add(
+            QgsProcessingParameterRasterLayer(self.PAN, tr("Panchromatic image (PAN)")),
+            tr("The image with the fine pixels; one band."),
+        )
+        ms = QgsProcessingParameterMultipleLayers(
+            self.MS, tr("Multispectral image (MS)"), QgsProcessing.SourceType.TypeRaster
+        )
+        self.add(
+            ms,
+            tr(
+                "The image with the colours, with pixels about 2 or 4 times as large as those of "
+                "PAN: one raster with all bands, or several single-band rasters in the order of "
+                "the model's bands, such as blue, green, red, near infrared."
+            ),
+        )
+        self.add(
+            QgsProcessingParameterString(self.MODEL, tr("Model"), "auto"),
+            tr(
+                "“auto” takes the best installed model for the bands and the resolution ratio of "
+                "these images. Otherwise the name of an installed model, or the path of a "
+                ".safetensors file."
+            ),
+        )
+        self.add(
+            QgsProcessingParameterExtent(self.EXTENT, tr("Area of interest"), optional=True),
+            tr(
+                "Only this area is fused; empty for all of it. The pixels are the same as those of "
+                "a full run."
+            ),
+        )
+        integer = QgsProcessingParameterNumber.Type.Integer
+        self.add(
+            QgsProcessingParameterNumber(
+                self.STEPS, tr("Sampling steps"), integer, None, True, 1, 1000
+            ),
+            tr("Network calls for each tile; empty for the number the model was made for."),
+        )
+        self.add(
+            QgsProcessingParameterNumber(self.SEED, tr("Seed"), integer, 0, False, 0, 2147483647),
+            tr(
+                "Start of the noise that the diffusion begins with. The same seed gives the same "
+                "image, whatever the device, the area or the batch size."
+            ),
+            advanced=True,
+        )
+        device = QgsProcessingParameterString(self.DEVICE, tr("Device"), "auto")
+        device.setMetadata({"widget_wrapper": {"value_hints": list(DEVICES)}})
+        self.add(
+            device,
+            tr(
+                "Where the network runs: auto (CUDA if it is usable, else Apple's MPS, else the "
+                "CPU), cpu, cuda, cuda:N for GPU number N, or mps."
+            ),
+            advanced=True,
+        )
+        self.add(
+            self._choice(self.PRECISION, tr("Precision"), PRECISIONS),
+            tr(
+                "Numbers the network computes with. “auto” takes the fastest that is safe on the "
+                "device; float32 is the reference."
+            ),
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterNumber(
+                self.SAMPLES, tr("Samples to average"), integer, 1, False, 1, 64
+            ),
+            tr(
+                "Runs with different noise, averaged. More samples take that many times as long; "
+                "the uncertainty map needs 2 or more."
+            ),
+            advanced=True,
+        )
+        self.add(
+            self._choice(self.DATA_TYPE, tr("Data type of the output"), DATA_TYPES),
+            tr("ms: the data type of the MS image, rounded; float32: not rounded."),
+            advanced=True,
+        )
+        creation_options = QgsProcessingParameterString(
+            self.CREATION_OPTIONS, tr("Creation options"), "", False, True
+        )
+        creation_options.setMetadata({"widget_wrapper": _creation_options_widget()})
+        self.add(
+            creation_options,
+            tr(
+                "GDAL creation options of the output's format, separated by |, such as "
+                "COMPRESS=DEFLATE|PREDICTOR=2."
+            ),
+            advanced=True,
+        )
+        self.add(
+            QgsProcessingParameterRasterDestination(self.OUTPUT, tr("Pansharpened image")),
+            tr("The fused image, by default a tiled GeoTIFF."),
+        )
+        self.add(
+            QgsProcessingParameterRasterDestination(
+                self.UNCERTAINTY, tr("Uncertainty"), None, True, False
+            ),
+            tr(
+                "Standard deviation between the samples, band by band, in the units of MS; needs "
+                "2 or more samples."
+            ),
+        )
+
+    @staticmethod
+    def _choice(name: str, label: str, values: tuple[str, ...]) -> QgsProcessingParameterEnum:
+        """A choice whose values are words, which stay valid when the list changes."""
+        return QgsProcessingParameterEnum(name, label, list(values), False, values[0], False, True)
+
+    def validateInputCrs(self, parameters, context) -> bool:
+        """Different reference systems are fine: the images are brought together by georeference."""
+        return True
+
+    def canExecute(self) -> tuple[bool, str]:
+        """Whether PyTorch was found; asked by the toolbox when it opens the dialog."""
+        try:
+            find_interpreter(settings.interpreter() or None)
+        except FusionError as error:
+            return False, str(error)
+        return True, ""
+
+    def checkParameterValues(self, parameters, context) -> tuple[bool, str]:
+        """Refuse what cannot be fused, before anything runs."""
+        try:
+            self.check_values(parameters, context)
+            inputs, _ = self._inputs(parameters, context)
+            fusion.check_fuse(
+                **inputs,
+                output=_destination(parameters.get(self.OUTPUT)),
+                uncertainty=_destination(parameters.get(self.UNCERTAINTY)),
+            )
+        except FusionError as error:
+            return False, str(error)
+        return True, ""
+
+    def prepareAlgorithm(self, parameters, context, feedback) -> bool:
+        """Turn layers into names that the run can use on its own thread; on the main thread."""
+        try:
+            self.check_values(parameters, context)
+            self._job, ms_layers = self._inputs(parameters, context)
+            self._job["python"] = find_interpreter(settings.interpreter() or None)
+        except FusionError as error:
+            raise QgsProcessingException(str(error)) from error
+        self._job["output"] = self.parameterAsOutputLayer(parameters, self.OUTPUT, context)
+        self._job["uncertainty"] = (
+            self.parameterAsOutputLayer(parameters, self.UNCERTAINTY, context) or None
+        )
+        renderer = ms_layers[0].renderer() if len(ms_layers) == 1 else None
+        self._renderer = renderer.clone() if renderer is not None else None
+        return True
+
+    def processAlgorithm(
+        self, parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
+    ) -> dict:
+        """Fuse; on the run's own thread, without any QGIS layer."""
+        try:
+            result = fusion.fuse(
+                **self._job,
+                executor="worker",
+                progress=lambda fraction: feedback.setProgress(100 * fraction),
+                cancelled=feedback.isCanceled,
+                report=feedback.pushInfo,
+            )
+        except FusionError as error:
+            raise QgsProcessingException(str(error)) from error
+        feedback.pushInfo(
+            tr(
+                "Model {model} ({digest}), seed {seed}, {steps} steps of {solver}, {precision} on "
+                "{device}: {tiles} tiles in {seconds:.1f} s."
+            ).format(**result.as_dict())
+        )
+        outputs = {self.OUTPUT: self._job["output"], self.UNCERTAINTY: self._job["uncertainty"]}
+        return {name: path for name, path in outputs.items() if path}
+
+    def postProcessAlgorithm(self, context, feedback) -> dict:
+        """Have the layer on the map look like the MS layer, unless the user set a style."""
+        output = self._job["output"]
+        if context.willLoadLayerOnCompletion(output) and not user_has_style(self.id(), self.OUTPUT):
+            FusedLayerStyle(self._renderer).attach(context.layerToLoadOnCompletionDetails(output))
+        return {}
+
+    def _inputs(self, parameters, context) -> tuple[dict, list[QgsRasterLayer]]:
+        """Everything but the outputs as arguments of ``fuse``, and the layers among the MS rasters.
+
+        Raises:
+            FusionError: a parameter that ``fuse`` could not use.
+        """
+        pan, _ = raster_sources(parameters.get(self.PAN), context, self.PAN)
+        if len(pan) > 1:
+            raise FusionError(tr("PAN is several rasters: choose one."))
+        ms, ms_layers = raster_sources(parameters.get(self.MS), context, self.MS)
+        extent, extent_crs = self._extent(parameters, context)
+        steps = None
+        if parameters.get(self.STEPS) not in (None, ""):
+            steps = self.parameterAsInt(parameters, self.STEPS, context)
+        data_type = self.parameterAsEnumString(parameters, self.DATA_TYPE, context)
+        options = self.parameterAsString(parameters, self.CREATION_OPTIONS, context)
+        inputs = {
+            "pan": pan[0],
+            "ms": ms[0] if len(ms) == 1 else ms,
+            "method": self.METHOD,
+            "model": self.parameterAsString(parameters, self.MODEL, context).strip() or "auto",
+            "extent": extent,
+            "extent_crs": extent_crs,
+            "steps": steps,
+            "seed": self.parameterAsInt(parameters, self.SEED, context),
+            "device": self.parameterAsString(parameters, self.DEVICE, context).strip() or "auto",
+            "precision": self.parameterAsEnumString(parameters, self.PRECISION, context),
+            "samples": self.parameterAsInt(parameters, self.SAMPLES, context),
+            "dtype": None if data_type == DATA_TYPES[0] else data_type,
+            "creation_options": [option for option in options.split("|") if option],
+        }
+        return inputs, ms_layers
+
+    def _extent(self, parameters, context) -> tuple[tuple[float, ...] | None, str | None]:
+        """Area of interest as (xmin, ymin, xmax, ymax) and WKT; None for all of it."""
+        value = parameters.get(self.EXTENT)
+        if value is None or value == "":
+            return None, None
+        box = self.parameterAsExtent(parameters, self.EXTENT, context)
+        if box.isNull() or not box.isFinite():
+            raise FusionError(
+                tr("EXTENT is {value}: give xmin,xmax,ymin,ymax.").format(value=value)
+            )
+        crs = self.parameterAsExtentCrs(parameters, self.EXTENT, context)
+        wkt = crs.toWkt(QgsCoordinateReferenceSystem.WktVariant.WKT_PREFERRED_GDAL)
+        return (box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum()), wkt or None
+
+
+def _destination(value: object) -> str | None:
+    """Path that a destination parameter names; None where QGIS picks a temporary one."""
+    if isinstance(value, QgsProcessingOutputLayerDefinition):
+        value = value.sink.staticValue()
+    if not isinstance(value, str) or value in ("", QgsProcessing.TEMPORARY_OUTPUT):
+        return None
+    return value
+
+
+def _creation_options_widget() -> dict[str, str]:
+    """The editor for GDAL creation options; QGIS 3.40 brought one of its own."""
+    if Qgis.versionInt() >= 34000:
+        return {"widget_type": "rasteroptions"}
+    return {"class": "processing.algs.gdal.ui.RasterOptionsWidget.RasterOptionsWidgetWrapper"}

@@ -1,0 +1,36 @@
+"""The Processing provider."""
+
+from __future__ import annotations
+
+from qgis.core import QgsProcessingProvider
+from qgis.PyQt.QtGui import QIcon
+
+from .algorithm import ICON_FILE
+from .ddrf import DdrfAlgorithm
+from .sample_scene import SampleSceneAlgorithm
+from .ssdiff import SsdiffAlgorithm
+
+
+class DiffusionPansharpeningProvider(QgsProcessingProvider):
+    """All algorithms, under the id ``diffusionpansharpening``."""
+
+    def id(self) -> str:
+        """The part before the colon in algorithm ids; never changes."""
+        return "diffusionpansharpening"
+
+    def name(self) -> str:
+        """The name in the toolbox."""
+        return "Diffusion Pansharpening"
+
+    def icon(self) -> QIcon:
+        """The icon in the toolbox."""
+        return QIcon(str(ICON_FILE))
+
+    def svgIconPath(self) -> str:
+        """The icon where a file is wanted."""
+        return str(ICON_FILE)
+
+    def loadAlgorithms(self) -> None:
+        """Add the algorithms; called by Processing, again on every refresh."""
+        for algorithm in (SsdiffAlgorithm, DdrfAlgorithm, SampleSceneAlgorithm):
+            self.addAlgorithm(algorithm())

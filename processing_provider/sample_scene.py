@@ -1,0 +1,157 @@
+"""The synthetic sample scene as a Processing algorithm."""
+
+from __future__ import annotations
+
+from qgis.core import (
+    QgsProcessingException,
+    QgsProcessingParameterNumber,
+    QgsProcessingParameterRasterDestination,
+)
+
+from ..fusion_core import sample_scene as scenes
+from ..fusion_core.errors import FusionError
+from ..ui.translation import tr
+from .algorithm import Algorithm
+
+
+class SampleSceneAlgorithm(Algorithm):
+    """Writes a synthetic PAN and MS pair together with the image they stand for."""
+
+    SIZE = "SIZE"
+    BANDS = "BANDS"
+    RATIO = "RATIO"
+    SEED = "SEED"
+    PAN = "PAN"
+    MS = "MS"
+    REFERENCE = "REFERENCE"
+
+    def name(self) -> str:
+        """The part after the colon in the id; never changes."""
+        return "samplescene"
+
+    def displayName(self) -> str:
+        """The name in the toolbox."""
+        return tr("Sample scene")
+
+    def group(self) -> str:
+        """The group in the toolbox."""
+        return tr("Data")
+
+    def groupId(self) -> str:
+        """The group's id; never changes."""
+        return "data"
+
+    def tags(self) -> list[str]:
+        """Words under which the toolbox finds the algorithm."""
+        return tr("synthetic,example,test,demo,PAN,MS").split(",")
+
+    def shortHelpString(self) -> str:
+        """The text beside the dialog."""
+        return "<p>{}</p><p>{}</p>".format(
+            tr(
+                "Makes a synthetic scene to try pansharpening on: fields, roads, roofs and water "
+                "with realistic spectra, seen by a panchromatic and a multispectral sensor with "
+                "blur and noise."
+            ),
+            tr(
+                "The reference is the multispectral image that a perfect sensor would see on the "
+                "grid of PAN, so a fused image can be measured against it."
+            ),
+        )
+
+    def initAlgorithm(self, configuration=None) -> None:
+        """Declare the parameters."""
+        integer = QgsProcessingParameterNumber.Type.Integer
+        for name, label, default, least, greatest, text in (
+            (
+                self.SIZE,
+                tr("Size"),
+                512,
+                64,
+                4096,
+                tr("Width and height of PAN and the reference in pixels."),
+            ),
+            (
+                self.BANDS,
+                tr("MS bands"),
+                4,
+                4,
+                8,
+                tr("4 (blue, green, red, near infrared) or 8 bands as on WorldView-3."),
+            ),
+            (
+                self.RATIO,
+                tr("Ratio"),
+                4,
+                2,
+                4,
+                tr("PAN pixels along one MS pixel: 2 or 4."),
+            ),
+            (
+                self.SEED,
+                tr("Seed"),
+                0,
+                0,
+                2147483647,
+                tr("Another seed gives another scene."),
+            ),
+        ):
+            self.add(
+                QgsProcessingParameterNumber(name, label, integer, default, False, least, greatest),
+                text,
+            )
+        for name, label, text in (
+            (self.PAN, tr("PAN"), tr("The panchromatic image.")),
+            (self.MS, tr("MS"), tr("The multispectral image, with larger pixels.")),
+            (
+                self.REFERENCE,
+                tr("Reference"),
+                tr("The multispectral image on the grid of PAN."),
+            ),
+        ):
+            self.add(QgsProcessingParameterRasterDestination(name, label), text)
+
+    def checkParameterValues(self, parameters, context) -> tuple[bool, str]:
+        """Refuse sizes that are no whole number of MS pixels, and unknown sensors."""
+        try:
+            self.check_values(parameters, context)
+            size, bands, ratio, _seed = self._numbers(parameters, context)
+            if bands not in (4, 8):
+                raise FusionError(tr("BANDS is {}: give 4 or 8.").format(bands))
+            if ratio not in (2, 4):
+                raise FusionError(tr("RATIO is {}: give 2 or 4.").format(ratio))
+            if size % ratio:
+                raise FusionError(
+                    tr("SIZE is {}: give a multiple of RATIO ({}).").format(size, ratio)
+                )
+        except FusionError as error:
+            return False, str(error)
+        return True, ""
+
+    def processAlgorithm(self, parameters, context, feedback) -> dict:
+        """Make the scene and write its three rasters."""
+        paths = {
+            name: self.parameterAsOutputLayer(parameters, name, context)
+            for name in (self.PAN, self.MS, self.REFERENCE)
+        }
+        size, bands, ratio, seed = self._numbers(parameters, context)
+        try:
+            scenes.write_sample_scene(
+                paths[self.PAN],
+                paths[self.MS],
+                paths[self.REFERENCE],
+                size=size,
+                bands=bands,
+                ratio=ratio,
+                seed=seed,
+            )
+        except FusionError as error:
+            raise QgsProcessingException(str(error)) from error
+        return paths
+
+    def _numbers(self, parameters, context) -> list[int]:
+        """Size, bands, ratio and seed."""
+        return [
+            self.parameterAsInt(parameters, name, context)
+            for name in (self.SIZE, self.BANDS, self.RATIO, self.SEED)
+        ]

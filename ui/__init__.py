@@ -1,0 +1,1 @@
+"""Settings, dialogs, background tasks and layer styles: what belongs to the desktop."""

@@ -1,0 +1,10 @@
+"""Translation of what the user reads."""
+
+from __future__ import annotations
+
+from qgis.PyQt.QtCore import QCoreApplication
+
+
+def tr(text: str) -> str:
+    """A text in the user's language."""
+    return QCoreApplication.translate("DiffusionPansharpening", text)
