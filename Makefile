@@ -1,0 +1,54 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint install package clean
+
+NAME := diffusion_pansharpening
+VERSION = $(shell sed -n 's/^version=//p' metadata.txt)
+PYTHON := .venv/bin/python
+DEMO := build/demo
+
+# For `make install`: the QGIS profile, and the major version of QGIS that it belongs to.
+PROFILE ?= default
+QGIS ?= 3
+ifeq ($(shell uname -s),Darwin)
+QGIS_DATA ?= $(HOME)/Library/Application Support/QGIS/QGIS$(QGIS)
+else
+QGIS_DATA ?= $(HOME)/.local/share/QGIS/QGIS$(QGIS)
+endif
+PLUGINS = $(QGIS_DATA)/profiles/$(PROFILE)/python/plugins
+
+help:  ## Show what there is to make
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup:  ## Install what is missing: system packages (as root), .venv with PyTorch
+	@.ci/setup
+
+demo: setup  ## Fuse a synthetic scene in QGIS; table, fused GeoTIFF and picture in build/demo
+	rm -rf $(DEMO) && mkdir -p $(DEMO)
+	.ci/qgis_process run diffusionpansharpening:samplescene -- SIZE=512 BANDS=4 RATIO=4 SEED=0 \
+	    PAN=$(DEMO)/pan.tif MS=$(DEMO)/ms.tif REFERENCE=$(DEMO)/reference.tif
+	.ci/qgis_process run diffusionpansharpening:ssdiff -- PAN=$(DEMO)/pan.tif MS=$(DEMO)/ms.tif \
+	    OUTPUT=$(DEMO)/fused.tif
+	$(PYTHON) benchmarks/demo.py --pan $(DEMO)/pan.tif --ms $(DEMO)/ms.tif \
+	    --reference $(DEMO)/reference.tif --fused $(DEMO)/fused.tif --folder $(DEMO)
+
+test: setup  ## Run every test
+	$(PYTHON) -m pytest tests
+
+lint: setup  ## Check format, style and security
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/bandit --quiet --configfile pyproject.toml --recursive .
+
+install:  ## Link this folder into a QGIS profile (PROFILE=default QGIS=3)
+	mkdir -p "$(PLUGINS)"
+	@if [ -e "$(PLUGINS)/$(NAME)" ] && [ ! -L "$(PLUGINS)/$(NAME)" ]; then \
+	    echo "$(PLUGINS)/$(NAME) is an installed copy: remove it in QGIS first." >&2; exit 1; fi
+	ln -sfn "$(CURDIR)" "$(PLUGINS)/$(NAME)"
+	@echo "Now enable Diffusion Pansharpening in QGIS: Plugins > Manage and Install Plugins."
+
+package:  ## Make the zip for the plugin repository from the last commit
+	@.ci/package dist/$(NAME)-$(VERSION).zip
+
+clean:  ## Remove what was made, except .venv
+	rm -rf build dist .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
