@@ -1,0 +1,155 @@
+"""How the pixels of PAN, MS and the coarse grid lie on each other, along one axis at a time.
+
+Three grids share each axis: the PAN pixels, the MS pixels and the *coarse* pixels, which are exactly ``ratio`` PAN
+pixels wide and lie as near to the MS pixels as whole PAN pixels allow.  Everything is a function of absolute pixel
+numbers, never of a window, so a pixel gets the same value whatever window asks for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..resampling import cubic_kernel
+
+SNAP = 0.01
+"""MS pixels of misfit that are taken for rounding in the georeference rather than for a real shift."""
+
+TIE = 1e-6
+"""Part of a pixel by which positions on a pixel's very edge are pushed to one side, so that rounding cannot."""
+
+
+@dataclass(frozen=True)
+class AxisAlignment:
+    """One axis of a PAN and an MS raster.
+
+    Attributes:
+        pan_size: number of PAN pixels.
+        ms_size: number of MS pixels.
+        ratio: PAN pixels a coarse pixel.
+        scale: MS pixels a PAN pixel.
+        offset: position of the PAN raster's first edge in MS pixels from the MS raster's first edge.
+        phase: PAN pixel on which a coarse pixel starts, 0 .. ratio - 1.
+        shift: MS pixel minus coarse pixel where the two grids coincide, None where they do not.
+    """
+
+    pan_size: int
+    ms_size: int
+    ratio: int
+    scale: float
+    offset: float
+    phase: int
+    shift: int | None
+
+    @property
+    def stretch(self) -> float:
+        """Width of a coarse pixel in MS pixels, at least 1: what antialiasing needs."""
+        return max(1.0, self.ratio * self.scale)
+
+    def ms_positions(self, pan_pixels: np.ndarray) -> np.ndarray:
+        """MS positions (pixel centres whole numbers) of the centres of PAN pixels."""
+        return (pan_pixels + 0.5) * self.scale + (self.offset - 0.5)
+
+    def coarse_ms_positions(self, coarse_pixels: np.ndarray) -> np.ndarray:
+        """MS positions of the centres of coarse pixels."""
+        centres = self.phase + (coarse_pixels + 0.5) * self.ratio
+        return centres * self.scale + (self.offset - 0.5)
+
+    def ms_pixels(self, pan_pixels: np.ndarray) -> np.ndarray:
+        """Number of the MS pixel that holds the centre of each PAN pixel; may lie outside the raster."""
+        edges = (pan_pixels + 0.5) * self.scale + self.offset
+        return np.floor(edges + TIE).astype(np.int64)
+
+    def overlap(self) -> tuple[int, int]:
+        """First PAN pixel whose centre the MS raster covers, and the one after the last; equal where none is."""
+        owners = self.ms_pixels(np.arange(self.pan_size))
+        inside = np.flatnonzero((owners >= 0) & (owners < self.ms_size))
+        return (int(inside[0]), int(inside[-1]) + 1) if inside.size else (0, 0)
+
+
+def align_axis(
+    pan_size: int, ms_size: int, scale: float, offset: float, ratio: int
+) -> AxisAlignment:
+    """Place the coarse grid of ``ratio`` PAN pixels on one axis.
+
+    A scale or an offset that misses the ideal one by less than ``SNAP`` MS pixels over the whole raster is taken for
+    the ideal one: georeferences are rounded, and an MS raster that is meant to lie on the grid is passed on as it is.
+
+    Args:
+        pan_size: number of PAN pixels.
+        ms_size: number of MS pixels.
+        scale: MS pixels a PAN pixel, greater than 0.
+        offset: position of the PAN raster's first edge in MS pixels.
+        ratio: PAN pixels a coarse pixel.
+    """
+    drift = abs(scale * ratio - 1) * max(ms_size, pan_size * scale)
+    if drift < SNAP:
+        scale = 1 / ratio
+    # Where the ratio is not a whole number the grids drift apart: they meet in the middle.
+    middle = 0 if drift < SNAP else ms_size // 2
+    edge = (middle - offset) / scale
+    phase = int(np.floor(edge + 0.5 + TIE)) % ratio
+    shift = None
+    if drift < SNAP:
+        exact = phase / ratio + offset
+        if abs(exact - round(exact)) < SNAP:
+            shift = round(exact)
+            offset = shift - phase / ratio
+    return AxisAlignment(pan_size, ms_size, ratio, scale, offset, phase, shift)
+
+
+def cubic_taps(
+    positions: np.ndarray, size: int, stretch: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The source samples, and their weights, that make up samples at the given positions.
+
+    The same numbers as the rows of ``resampling.cubic_matrix``, without its zeros.
+
+    Args:
+        positions: target positions in source samples, sample centres being whole numbers, shape (n,).
+        size: number of source samples; taps beyond the ends use the edge sample.
+        stretch: widens the kernel for coarser targets, at least 1.
+
+    Returns:
+        Taps int64 (n, k) in 0 .. size - 1 and weights float64 (n, k), each row summing to 1.
+    """
+    reach = int(np.ceil(2 * stretch))
+    taps = np.floor(positions).astype(np.int64)[:, None] + np.arange(1 - reach, reach + 1)
+    weights = cubic_kernel((taps - positions[:, None]) / stretch)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.clip(taps, 0, size - 1), weights
+
+
+def interpolate(
+    source: np.ndarray,
+    rows: tuple[np.ndarray, np.ndarray],
+    cols: tuple[np.ndarray, np.ndarray],
+) -> np.ndarray:
+    """Weigh the taps of a separable interpolation, in an order that no window can change.
+
+    Matrix products round differently for different shapes, so the taps are summed one by one in float64.
+
+    Args:
+        source: bands (C, h, w).
+        rows: taps into h and weights, each (H, k).
+        cols: taps into w and weights, each (W, k).
+
+    Returns:
+        float32 (C, H, W).
+    """
+    row_taps, row_weights = rows
+    col_taps, col_weights = cols
+    across = source[:, :, col_taps[:, 0]] * col_weights[:, 0]
+    for tap in range(1, col_taps.shape[1]):
+        across += source[:, :, col_taps[:, tap]] * col_weights[:, tap]
+
+    target = np.empty((source.shape[0], len(row_taps), len(col_taps)), np.float32)
+    line = np.empty((source.shape[0], len(col_taps)))
+    part = np.empty_like(line)
+    for row, (taps, weights) in enumerate(zip(row_taps, row_weights)):
+        np.multiply(across[:, taps[0]], weights[0], out=line)
+        for tap, weight in zip(taps[1:], weights[1:]):
+            line += np.multiply(across[:, tap], weight, out=part)
+        target[:, row] = line
+    return target

@@ -1,0 +1,314 @@
+"""A panchromatic and a multispectral raster on one grid, read window by window."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..errors import FusionError
+from .alignment import AxisAlignment, cubic_taps, interpolate
+from .filling import fill_invalid
+from .georeference import (
+    Geotransform,
+    edge_points,
+    matrix_of,
+    same_srs,
+    shifted,
+    srs_from_wkt,
+    transformation_between,
+    transformed,
+    wkt_of,
+)
+from .pairing import Pairing, pair
+from .source import BandProfile
+from .stack import RasterStack
+from .statistics import BandLevels, band_levels
+from .window import Window
+
+FILL_RADIUS = 4
+"""Pixels around valid data, in PAN and in MS pixels, that continue it; at least what a cubic tap can reach."""
+
+SNAP = 0.01
+"""Part of a pixel by which an extent may miss a pixel's edge and still mean it."""
+
+PIXEL_MAP = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
+"""Where QGIS draws a raster without georeference."""
+
+
+@dataclass(frozen=True)
+class SceneWindow:
+    """One window of a scene, in the scene's digital numbers.
+
+    Attributes:
+        pan: panchromatic pixels, float32 (P, H, W).
+        ms: multispectral pixels on the coarse grid, float32 (C, H / ratio, W / ratio).
+        lms: multispectral pixels interpolated to the PAN grid, float32 (C, H, W).
+        valid: whether PAN and the MS pixel underneath both hold data, bool (H, W).
+    """
+
+    pan: np.ndarray
+    ms: np.ndarray
+    lms: np.ndarray
+    valid: np.ndarray
+
+
+class Scene:
+    """A PAN and an MS raster that fit.
+
+    Every pixel is a function of its absolute position, so overlapping windows agree bit for bit.
+
+    Attributes:
+        ratio: PAN pixels a coarse pixel.
+        true_ratio: PAN pixels an MS pixel.
+        grid: the PAN raster.
+        phase: row and column of PAN, each 0 .. ratio - 1, on which a coarse pixel starts.
+        overlap: the PAN pixels that both rasters cover.
+        pan_bands: bands of PAN.
+        ms_bands: bands of MS.
+        band_names: descriptions of the MS bands, "" where there is none.
+        band_profiles: what else the MS bands say about themselves.
+        ms_dtype: numpy dtype name of MS.
+        nodata: nodata value of MS, None if it has none.
+        geotransform: of PAN, None where neither raster is georeferenced.
+        crs_wkt: coordinate system of PAN, or of MS where PAN has none; "" for none.
+        pixel_is_point: whether PAN says that its pixels are points.
+        may_have_invalid: whether any pixel of the overlap can be invalid.
+        files: absolute paths of all input files.
+    """
+
+    def __init__(self, pan: RasterStack, ms: RasterStack, pairing: Pairing) -> None:
+        """Use ``Scene.open``."""
+        self._pan = pan
+        self._original = ms
+        self._ms = pairing.ms
+        self._rows = pairing.rows
+        self._cols = pairing.cols
+        self.ratio = pairing.ratio
+        self.true_ratio = pairing.true_ratio
+        self.grid = Window(0, 0, pan.rows, pan.cols)
+        self.phase = (self._rows.phase, self._cols.phase)
+        self.overlap = pairing.overlap
+        self.pan_bands = pan.bands
+        self.ms_bands = ms.bands
+        self.band_profiles: tuple[BandProfile, ...] = ms.profiles
+        self.band_names = tuple(profile.name for profile in ms.profiles)
+        self.ms_dtype = ms.dtype
+        self.nodata = ms.nodata[0]
+        self.geotransform: Geotransform | None = pan.geotransform
+        self._srs = ms.srs if pan.srs is None else pan.srs
+        self.crs_wkt = wkt_of(self._srs)
+        self.pixel_is_point = pan.point
+        self.may_have_invalid = (
+            pan.may_have_invalid or ms.may_have_invalid or self._ms is not self._original
+        )
+        self.files = pan.files | ms.files
+
+    @classmethod
+    def open(cls, pan: str, ms: str | Sequence[str], ratio: int | None = None) -> Scene:
+        """Open a pair of rasters.
+
+        Args:
+            pan: GDAL name of the sharp raster.
+            ms: GDAL name of the multispectral raster, or names of several on one grid, stacked in that order.
+            ratio: PAN pixels a coarse pixel, 2 or more; the nearer of 2 and 4 to the true ratio if None.
+
+        Raises:
+            FusionError: a raster cannot be used, or the two do not fit; the sentence says why.
+        """
+        names = [ms] if isinstance(ms, (str, os.PathLike)) else list(ms)
+        pan_stack = RasterStack.open([pan])
+        ms_stack = RasterStack.open(names)
+        return cls(pan_stack, ms_stack, pair(pan_stack, ms_stack, ratio))
+
+    def close(self) -> None:
+        """Release the files."""
+        for stack in (self._pan, self._ms, self._original):
+            stack.close()
+
+    def __enter__(self) -> Scene:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @cached_property
+    def pan_levels(self) -> BandLevels:
+        """Levels of the PAN bands; measured when first asked for.
+
+        Raises:
+            FusionError: a band has no valid pixel, or the file cannot be read.
+        """
+        pan = self._pan
+        return band_levels(pan.read, pan.rows, pan.cols, pan.bands, pan.label)
+
+    @cached_property
+    def ms_levels(self) -> BandLevels:
+        """Levels of the MS bands, of the raster as it was given; measured and failing like ``pan_levels``."""
+        ms = self._original
+        return band_levels(ms.read, ms.rows, ms.cols, ms.bands, ms.label)
+
+    @property
+    def pan_scale(self) -> np.ndarray:
+        """98th percentile of each PAN band, float32 (P,), greater than 0."""
+        return self.pan_levels.scale
+
+    @property
+    def ms_scale(self) -> np.ndarray:
+        """98th percentile of each MS band, float32 (C,), greater than 0."""
+        return self.ms_levels.scale
+
+    @property
+    def ms_limits(self) -> np.ndarray:
+        """Least and greatest value of each MS band's sample, float32 (C, 2)."""
+        return np.stack([self.ms_levels.least, self.ms_levels.greatest], axis=1)
+
+    def read(self, window: Window) -> SceneWindow:
+        """Read a window; what lies outside a raster repeats its edge.
+
+        Args:
+            window: PAN pixels on whole coarse pixels: it starts on ``phase`` modulo ``ratio`` and its sides are
+                multiples of ``ratio``.
+
+        Raises:
+            FusionError: the pixels cannot be read.
+            ValueError: the window is empty or not on whole coarse pixels.
+        """
+        corner = (window.row - self.phase[0], window.col - self.phase[1])
+        if window.empty or any(
+            number % self.ratio for number in (*corner, window.height, window.width)
+        ):
+            raise ValueError(f"{window} is not on whole coarse pixels of phase {self.phase}")
+        rows = np.arange(window.row, window.bottom)
+        cols = np.arange(window.col, window.right)
+        pan, pan_valid = self._read_pan(rows, cols)
+        ms, lms, valid = self._read_ms(rows, cols)
+        valid &= (rows >= self.overlap.row)[:, None] & (rows < self.overlap.bottom)[:, None]
+        valid &= (cols >= self.overlap.col) & (cols < self.overlap.right)
+        if pan_valid is not None:
+            valid &= pan_valid
+        return SceneWindow(pan, ms, lms, valid)
+
+    def _read_pan(self, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        rows = np.clip(rows, 0, self._pan.rows - 1)
+        cols = np.clip(cols, 0, self._pan.cols - 1)
+        needed = Window(
+            int(rows[0]), int(cols[0]), int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1
+        )
+        values, valid, region = self._read_filled(self._pan, needed, "pan_levels")
+        index = np.ix_(rows - region.row, cols - region.col)
+        if values.shape[1:] == (len(rows), len(cols)):
+            # The whole region as it is: no copy.
+            return values, None if valid is None else valid.all(axis=0)
+        pan = values[(slice(None), *index)]
+        return pan, None if valid is None else valid.all(axis=0)[index]
+
+    def _read_ms(
+        self, rows: np.ndarray, cols: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        fine = [
+            cubic_taps(axis.ms_positions(pixels), axis.ms_size)
+            for axis, pixels in ((self._rows, rows), (self._cols, cols))
+        ]
+        coarse = [_coarse_taps(self._rows, rows), _coarse_taps(self._cols, cols)]
+        owners = [
+            np.clip(axis.ms_pixels(pixels), 0, axis.ms_size - 1)
+            for axis, pixels in ((self._rows, rows), (self._cols, cols))
+        ]
+        spans = []
+        for (fine_taps, _), (coarse_taps, _), own in zip(fine, coarse, owners):
+            first = min(fine_taps.min(), coarse_taps.min(), own.min())
+            last = max(fine_taps.max(), coarse_taps.max(), own.max())
+            spans.append((int(first), int(last - first) + 1))
+        (row, height), (col, width) = spans
+        values, valid, region = self._read_filled(
+            self._ms, Window(row, col, height, width), "ms_levels"
+        )
+
+        corner = (region.row, region.col)
+        fine = [(taps - start, weights) for (taps, weights), start in zip(fine, corner)]
+        coarse = [(taps - start, weights) for (taps, weights), start in zip(coarse, corner)]
+        lms = interpolate(values, *fine)
+        if self._rows.shift is not None and self._cols.shift is not None:
+            ms = values[(slice(None), *np.ix_(coarse[0][0][:, 0], coarse[1][0][:, 0]))]
+        else:
+            ms = interpolate(values, *coarse)
+        if valid is None:
+            return ms, lms, np.ones((len(rows), len(cols)), bool)
+        holds = valid.all(axis=0)[np.ix_(owners[0] - region.row, owners[1] - region.col)]
+        return ms, lms, holds
+
+    def _read_filled(
+        self, stack: RasterStack, needed: Window, levels: str
+    ) -> tuple[np.ndarray, np.ndarray | None, Window]:
+        """Read a window inside a raster, with the surroundings its invalid pixels are filled from.
+
+        Returns:
+            Values (C, h, w), valid (C, h, w) or None where all are, and the window they cover.
+        """
+        if not stack.may_have_invalid:
+            values, valid = stack.read(needed)
+            return values, valid, needed
+        region = needed.grown(FILL_RADIUS).intersect(Window(0, 0, stack.rows, stack.cols))
+        values, valid = stack.read(region)
+        if valid is not None:
+            for band, far in enumerate(getattr(self, levels).mean):
+                if not valid[band].all():
+                    fill_invalid(values[band], valid[band], FILL_RADIUS, float(far))
+        return values, valid, region
+
+    def geotransform_at(self, window: Window) -> Geotransform | None:
+        """The geotransform of a raster that covers ``window``, None where the scene has none."""
+        if self.geotransform is None:
+            return None
+        return shifted(self.geotransform, window.row, window.col)
+
+    def window_of_extent(
+        self, xmin: float, ymin: float, xmax: float, ymax: float, crs_wkt: str | None = None
+    ) -> Window:
+        """The part of the overlap in a rectangle on the map.
+
+        Args:
+            xmin: least x.
+            ymin: least y.
+            xmax: greatest x.
+            ymax: greatest y.
+            crs_wkt: coordinate system of the rectangle, as WKT or anything else that GDAL understands; PAN's if
+                None or empty.
+
+        Raises:
+            FusionError: no pixel of the overlap is in it, or it cannot be brought to PAN's coordinate system.
+        """
+        # The outline, not the corners: a straight edge on one map is a curve on another.
+        places = edge_points(1, 1) * [xmax - xmin, ymax - ymin] + [xmin, ymin]
+        srs = srs_from_wkt(crs_wkt or "")
+        if srs is not None and self._srs is not None and not same_srs(srs, self._srs):
+            places = transformed(transformation_between(srs, self._srs), places)
+        inverse = np.linalg.inv(matrix_of(self.geotransform or PIXEL_MAP))
+        pixels = places @ inverse[:2, :2].T + inverse[:2, 2]
+        if not np.isfinite(pixels).all():
+            raise FusionError(
+                "The extent cannot be brought to the coordinate system of the panchromatic raster: choose a"
+                " smaller one."
+            )
+        left, top = np.floor(pixels.min(axis=0) + SNAP).astype(int).tolist()
+        right, bottom = np.ceil(pixels.max(axis=0) - SNAP).astype(int).tolist()
+        window = Window(top, left, bottom - top, right - left).intersect(self.overlap)
+        if window.empty:
+            raise FusionError(
+                "The extent does not touch the area that both rasters cover: choose one that does, or none."
+            )
+        return window
+
+
+def _coarse_taps(axis: AxisAlignment, pan_pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Taps (n, k) into MS and weights of the coarse pixels that hold the PAN pixels."""
+    first = (int(pan_pixels[0]) - axis.phase) // axis.ratio
+    coarse = np.arange(first, first + len(pan_pixels) // axis.ratio)
+    if axis.shift is not None:
+        taps = np.clip(coarse + axis.shift, 0, axis.ms_size - 1)[:, None]
+        return taps, np.ones(taps.shape)
+    return cubic_taps(axis.coarse_ms_positions(coarse), axis.ms_size, axis.stretch)

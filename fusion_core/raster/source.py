@@ -1,0 +1,255 @@
+"""One raster as GDAL opens it: its bands, what is valid in them, and where they lie."""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+from osgeo import gdal, osr
+
+from ..errors import FusionError
+from .gdal_calls import gdal_errors_as, quiet_gdal
+from .georeference import IDENTITY
+from .window import Window
+
+NUMPY_TYPES = {
+    gdal.GDT_Byte: "uint8",
+    gdal.GDT_UInt16: "uint16",
+    gdal.GDT_Int16: "int16",
+    gdal.GDT_UInt32: "uint32",
+    gdal.GDT_Int32: "int32",
+    gdal.GDT_Float32: "float32",
+    gdal.GDT_Float64: "float64",
+}
+# 64-bit integers came with GDAL 3.5, 8-bit signed ones with 3.7.
+for _gdal_name, _numpy_name in (("Int64", "int64"), ("UInt64", "uint64"), ("Int8", "int8")):
+    if hasattr(gdal, f"GDT_{_gdal_name}"):
+        NUMPY_TYPES[getattr(gdal, f"GDT_{_gdal_name}")] = _numpy_name
+
+
+@dataclass(frozen=True)
+class BandProfile:
+    """What a band says about itself, for the output to say it too.
+
+    Attributes:
+        name: description, "" where there is none.
+        colour: GDAL colour interpretation.
+        scale: factor from DN to physical values, None where not given.
+        offset: offset from DN to physical values, None where not given.
+        unit: unit of the physical values, "" where not given.
+    """
+
+    name: str
+    colour: int
+    scale: float | None
+    offset: float | None
+    unit: str
+
+
+class RasterSource:
+    """An opened raster; reading is safe from several threads.
+
+    Attributes:
+        name: the GDAL name it was opened with.
+        label: short name for messages.
+        rows: rows.
+        cols: columns.
+        bands: number of bands that hold data, an alpha band being none.
+        dtype: numpy dtype name that holds all bands.
+        profiles: one ``BandProfile`` a band.
+        nodata: nodata value of each band, None where the band has none.
+        geotransform: GDAL geotransform, None where the raster has none.
+        srs: coordinate system with x before y, None where the raster has none.
+        point: whether the file says that its pixels are points.
+        may_have_invalid: whether any pixel can be invalid.
+        files: absolute paths of the files it consists of.
+    """
+
+    def __init__(self, name: str, label: str | None = None) -> None:
+        """Open a raster.
+
+        Args:
+            name: a path, or anything else that GDAL opens.
+            label: short name for messages; the last part of ``name`` if None.
+
+        Raises:
+            FusionError: GDAL cannot open it, or its pixels are of no use here.
+        """
+        self.name = os.fspath(name)
+        self.label = label or os.path.basename(self.name.rstrip("/\\")) or self.name
+        self._lock = threading.Lock()
+        with quiet_gdal() as messages:
+            try:
+                dataset = gdal.OpenEx(self.name, gdal.OF_RASTER)
+                reason = messages.failures[0] if dataset is None and messages.failures else ""
+            except RuntimeError as error:
+                dataset, reason = None, str(error)
+        if dataset is None:
+            raise FusionError(
+                f"{self.label} cannot be opened as a raster: check that it exists, is whole and is of a format that"
+                f" GDAL reads{f' (GDAL: {reason.rstrip(chr(46))})' if reason else ''}."
+            )
+        self._dataset = dataset
+        with gdal_errors_as(f"The description of {self.label} cannot be read: check the file"):
+            self._describe()
+
+    def _describe(self) -> None:
+        dataset = self._dataset
+        self.rows = dataset.RasterYSize
+        self.cols = dataset.RasterXSize
+        bands = [dataset.GetRasterBand(i + 1) for i in range(dataset.RasterCount)]
+        alpha = [i for i, b in enumerate(bands) if b.GetColorInterpretation() == gdal.GCI_AlphaBand]
+        if not bands:
+            subdatasets = dataset.GetSubDatasets()
+            hint = (
+                f"choose one of its layers, for example {subdatasets[0][0]}" if subdatasets else ""
+            )
+            raise FusionError(f"{self.label} has no bands: {hint or 'choose another raster'}.")
+        data = [i for i in range(len(bands)) if i not in alpha]
+        if not data:
+            raise FusionError(f"{self.label} has only an alpha band: choose another raster.")
+        self.bands = len(data)
+        self.alpha_number = alpha[0] + 1 if alpha else None
+        self.band_numbers = [i + 1 for i in data]
+        data_bands = [bands[i] for i in data]
+
+        common = data_bands[0].DataType
+        for band in data_bands[1:]:
+            common = gdal.DataTypeUnion(common, band.DataType)
+        if common not in NUMPY_TYPES:
+            raise FusionError(
+                f"The pixels of {self.label} are {gdal.GetDataTypeName(common)} numbers, which cannot be fused:"
+                " convert it to integers or real numbers, for example the amplitude of a complex image."
+            )
+        self._type = common
+        self.dtype = NUMPY_TYPES[common]
+        self.profiles = tuple(
+            BandProfile(
+                band.GetDescription() or "",
+                band.GetColorInterpretation(),
+                band.GetScale(),
+                band.GetOffset(),
+                band.GetUnitType() or "",
+            )
+            for band in data_bands
+        )
+        self.nodata = tuple(band.GetNoDataValue() for band in data_bands)
+        flags = data_bands[0].GetMaskFlags()
+        has_mask = bool(flags & gdal.GMF_PER_DATASET) and not flags & gdal.GMF_ALPHA
+        self._mask = data_bands[0].GetMaskBand() if has_mask else None
+        if alpha:
+            self._mask = bands[alpha[0]]
+        self.may_have_invalid = (
+            self._mask is not None
+            or any(value is not None for value in self.nodata)
+            or self.dtype.startswith("float")
+        )
+
+        geotransform = dataset.GetGeoTransform(can_return_null=True)
+        srs = dataset.GetSpatialRef()
+        # Drivers that cannot say "none" say the identity, which no map has.
+        if geotransform is not None and tuple(geotransform) == IDENTITY and srs is None:
+            geotransform = None
+        self.geotransform = None if geotransform is None else tuple(geotransform)
+        self.has_gcps = dataset.GetGCPCount() > 0
+        self.srs = None
+        if srs is not None and not srs.IsLocal():
+            self.srs = srs.Clone()
+            self.srs.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
+        self.point = dataset.GetMetadataItem("AREA_OR_POINT") == "Point"
+        self.files = frozenset(
+            os.path.realpath(path)
+            for path in dataset.GetFileList() or ()
+            if not path.startswith("/vsi")
+        )
+
+    def read(
+        self, window: Window, bands: slice = slice(None)
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Read pixels.
+
+        Args:
+            window: rectangle inside the raster.
+            bands: which of the data bands.
+
+        Returns:
+            Values float32 (C, h, w), 0 where invalid, and valid bool (C, h, w), or None where all are.
+
+        Raises:
+            FusionError: the pixels cannot be read.
+        """
+        values = self.read_raw(window, bands)
+        if not self.may_have_invalid:
+            return values.astype(np.float32), None
+        valid = np.ones(values.shape, bool)
+        for band, nodata in enumerate(self.nodata[bands]):
+            stored = _as_stored(nodata, values.dtype)
+            if stored is not None:
+                valid[band] &= values[band] != stored
+        if self._mask is not None:
+            valid &= self._read_mask(window)
+        if values.dtype == np.float64:
+            # Values that float32 cannot hold are no measurements.
+            with np.errstate(over="ignore"):
+                values = values.astype(np.float32)
+        if values.dtype.kind == "f":
+            valid &= np.isfinite(values)
+        values = values.astype(np.float32)
+        if valid.all():
+            return values, None
+        values[~valid] = 0
+        return values, valid
+
+    def read_raw(self, window: Window, bands: slice = slice(None)) -> np.ndarray:
+        """Read pixels as they are stored, (C, h, w) of ``dtype``; errors as ``read``."""
+        numbers = self.band_numbers[bands]
+        with self._lock, gdal_errors_as(self._unreadable()):
+            data = self._dataset.ReadRaster(
+                window.col,
+                window.row,
+                window.width,
+                window.height,
+                buf_type=self._type,
+                band_list=numbers,
+            )
+        if data is None:
+            raise FusionError(f"{self._unreadable()}.")
+        # Not ReadAsArray: its compiled half breaks when QGIS's numpy and GDAL's numpy differ.
+        shape = (len(numbers), window.height, window.width)
+        return np.frombuffer(data, self.dtype).reshape(shape)
+
+    def _read_mask(self, window: Window) -> np.ndarray:
+        with self._lock, gdal_errors_as(self._unreadable()):
+            data = self._mask.ReadRaster(
+                window.col, window.row, window.width, window.height, buf_type=gdal.GDT_Float32
+            )
+        if data is None:
+            raise FusionError(f"{self._unreadable()}.")
+        return np.frombuffer(data, np.float32).reshape(window.height, window.width) > 0
+
+    def _unreadable(self) -> str:
+        return (
+            f"The pixels of {self.label} cannot be read: the file may be truncated or damaged, so copy or"
+            " download it again"
+        )
+
+    def close(self) -> None:
+        """Release the file."""
+        with self._lock, quiet_gdal():
+            self._mask = None
+            self._dataset = None
+
+
+def _as_stored(nodata: float | None, dtype: np.dtype) -> np.generic | None:
+    """The nodata value as a pixel of that type would hold it, None where no pixel can."""
+    if nodata is None or np.isnan(nodata):
+        return None
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return dtype.type(nodata)
+    limits = np.iinfo(dtype)
+    if nodata != int(nodata) or not limits.min <= nodata <= limits.max:
+        return None
+    return dtype.type(int(nodata))
