@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from osgeo import gdal
 
@@ -33,6 +34,16 @@ class GdalMessages:
             self.failures.append(text)
         elif level == gdal.CE_Warning:
             self.warnings.append(text)
+
+    def require(self, made: Any) -> Any:
+        """What a GDAL call returned, unless that is None: its way to say, outside its exception mode, that it failed.
+
+        Raises:
+            RuntimeError: it is None; ``gdal_errors_as`` turns that into a sentence.
+        """
+        if made is None:
+            raise RuntimeError("no reason given")
+        return made
 
 
 @contextmanager
@@ -60,7 +71,8 @@ def gdal_errors_as(problem: str) -> Iterator[GdalMessages]:
         try:
             yield messages
         except RuntimeError as error:
-            raise FusionError(_sentence(problem, str(error))) from error
+            reason = (messages.failures or [str(error)])[0]
+            raise FusionError(_sentence(problem, reason)) from error
     if messages.failures:
         raise FusionError(_sentence(problem, messages.failures[0]))
 

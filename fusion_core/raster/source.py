@@ -205,7 +205,7 @@ class RasterSource:
     def read_raw(self, window: Window, bands: slice = slice(None)) -> np.ndarray:
         """Read pixels as they are stored, (C, h, w) of ``dtype``; errors as ``read``."""
         numbers = self.band_numbers[bands]
-        with self._lock, gdal_errors_as(self._unreadable()):
+        with self._lock, gdal_errors_as(self._unreadable()) as messages:
             data = self._dataset.ReadRaster(
                 window.col,
                 window.row,
@@ -214,19 +214,17 @@ class RasterSource:
                 buf_type=self._type,
                 band_list=numbers,
             )
-        if data is None:
-            raise FusionError(f"{self._unreadable()}.")
+            messages.require(data)
         # Not ReadAsArray: its compiled half breaks when QGIS's numpy and GDAL's numpy differ.
         shape = (len(numbers), window.height, window.width)
         return np.frombuffer(data, self.dtype).reshape(shape)
 
     def _read_mask(self, window: Window) -> np.ndarray:
-        with self._lock, gdal_errors_as(self._unreadable()):
+        with self._lock, gdal_errors_as(self._unreadable()) as messages:
             data = self._mask.ReadRaster(
                 window.col, window.row, window.width, window.height, buf_type=gdal.GDT_Float32
             )
-        if data is None:
-            raise FusionError(f"{self._unreadable()}.")
+            messages.require(data)
         return np.frombuffer(data, np.float32).reshape(window.height, window.width) > 0
 
     def _unreadable(self) -> str:

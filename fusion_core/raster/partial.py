@@ -1,0 +1,74 @@
+"""Output files that appear under their name only when they are whole."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+
+from ..errors import FusionError
+
+SIDECARS = (".aux.xml", ".ovr", ".msk")
+"""Files that GDAL keeps beside a raster; those of a replaced raster would lie about the new one."""
+
+
+class PartialOutput:
+    """A hidden folder beside the output in which it grows, with the files that its format adds.
+
+    Attributes:
+        path: where to write, a file of the output's own name so that its companions find each other.
+        target: where ``publish`` puts it.
+    """
+
+    def __init__(self, target: str) -> None:
+        """Make the folder.
+
+        Raises:
+            FusionError: nothing can be written beside ``target``.
+        """
+        self.target = os.path.abspath(target)
+        folder, name = os.path.split(self.target)
+        if os.path.isdir(self.target):
+            raise FusionError(f"{self.target} is a folder: choose a file name for the output.")
+        try:
+            self._folder = tempfile.mkdtemp(
+                prefix=f".{os.path.splitext(name)[0]}.", suffix=".partial", dir=folder
+            )
+        except OSError as error:
+            raise FusionError(
+                f"Nothing can be written in {folder} ({_reason(error)}): choose another folder for the output."
+            ) from error
+        self.path = os.path.join(self._folder, name)
+
+    def publish(self) -> None:
+        """Move the files to their place, replacing what is there.
+
+        Raises:
+            FusionError: they cannot be moved; what was there before stays.
+        """
+        folder, name = os.path.split(self.target)
+        made = sorted(os.listdir(self._folder), key=lambda entry: entry != name)
+        try:
+            # The raster itself first: if it is open elsewhere and cannot be replaced, its companions stay too.
+            for entry in made:
+                os.replace(os.path.join(self._folder, entry), os.path.join(folder, entry))
+        except OSError as error:
+            self.discard()
+            raise FusionError(
+                f"{self.target} cannot be replaced ({_reason(error)}): close whatever has it open, or choose another"
+                " name."
+            ) from error
+        for sidecar in SIDECARS:
+            if name + sidecar not in made:
+                with contextlib.suppress(OSError):
+                    os.remove(self.target + sidecar)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the folder and all that is in it."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()
