@@ -110,7 +110,7 @@ def sample(
     levels = [(float(schedule.alpha[t]), float(schedule.sigma[t])) for t in timesteps] + [(1.0, 0.0)]
     times = net.time_table(indices)
     lms = condition.lms.float()
-    dtype = condition.lms.dtype
+    dtype = next(net.parameters()).dtype
     estimate: torch.Tensor | None = None
 
     def predict(x: torch.Tensor, i: int) -> torch.Tensor:

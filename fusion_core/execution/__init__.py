@@ -1,0 +1,1 @@
+"""Tile plan, executors, and the child process that runs torch for QGIS."""

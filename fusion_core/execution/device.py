@@ -1,0 +1,91 @@
+"""Which device computes, in which precision, and how many tiles at once."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from ..errors import FusionError
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+CPU_BATCH = 4
+GPU_BATCH = 64
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device a user's choice means; "auto" is CUDA if usable, else MPS, else the CPU.
+
+    Raises:
+        FusionError: the device does not exist here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise FusionError(f"There is no device called {name}: use auto, cpu, cuda, cuda:N or mps.") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise FusionError(f"PyTorch sees {count} CUDA device(s) and not {name}: use auto or cpu.")
+    elif device.type == "mps":
+        if not torch.backends.mps.is_available():
+            raise FusionError("PyTorch sees no MPS device: use auto or cpu.")
+    elif device.type != "cpu":
+        raise FusionError(f"There is no device called {name}: use auto, cpu, cuda, cuda:N or mps.")
+    return device
+
+
+def resolve_precision(name: str, device: torch.device) -> torch.dtype:
+    """The number format a user's choice means; "auto" is bfloat16 on a GPU that has it, else float32.
+
+    Raises:
+        FusionError: unknown, or float16 on the CPU, where it is slower than float32 and loses range.
+    """
+    if name == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return torch.bfloat16 if fast else torch.float32
+    if name not in PRECISIONS:
+        raise FusionError(f"There is no precision called {name}: use auto, float32, bfloat16 or float16.")
+    if name == "float16" and device.type == "cpu":
+        raise FusionError("The CPU cannot compute in float16: use auto, float32 or bfloat16.")
+    return PRECISIONS[name]
+
+
+def default_batch_size(device: torch.device) -> int:
+    """Tiles computed at once."""
+    return CPU_BATCH if device.type == "cpu" else GPU_BATCH
+
+
+def set_threads(count: int | None = None) -> None:
+    """Limit torch's CPU threads; by default one core stays free where there are more than two."""
+    if count is None and "OMP_NUM_THREADS" not in os.environ:
+        cores = os.cpu_count() or 1
+        count = cores - 1 if cores > 2 else cores
+    if count is not None:
+        torch.set_num_threads(max(1, count))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of torch means that the device's or the host's memory is spent."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and (
+        "DefaultCPUAllocator" in text or "out of memory" in text.lower()
+    )
+
+
+def memory_report(device: torch.device) -> str:
+    """What is free and what there is, such as "0.4 of 8.0 GiB free"."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    if hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
+        page = os.sysconf("SC_PAGE_SIZE")
+        free, total = (os.sysconf(f"SC_{name}_PAGES") * page for name in ("AVPHYS", "PHYS"))
+        return f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    return "free memory unknown"

@@ -1,0 +1,150 @@
+"""Tiles computed by torch in this process."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ..diffusion import noise_field, sample
+from ..errors import FusionError
+from ..weights import load_network, read_model
+from .device import (
+    default_batch_size,
+    is_out_of_memory,
+    memory_report,
+    resolve_device,
+    resolve_precision,
+    set_threads,
+)
+from .executor import ExecutorInfo, FusedTiles, OnCall, SamplingPlan, TileBatch
+
+SEED_STRIDE = 1_000_003
+"""Distance between the seeds of a job's samples."""
+
+
+class LocalExecutor:
+    """Loads the model once and computes batches in this process; see ``Executor``.
+
+    Raises:
+        FusionError: the model cannot be loaded, or the device or precision does not exist here.
+    """
+
+    def __init__(self, plan: SamplingPlan) -> None:
+        self.plan = plan
+        set_threads(plan.threads)
+        self.device = resolve_device(plan.device)
+        self.dtype = resolve_precision(plan.precision, self.device)
+        model = read_model(plan.model)
+        self.card = model.card
+        self.network = load_network(model).to(self.device, self.dtype)
+        self.network.to(memory_format=torch.channels_last)
+        limits = torch.tensor(plan.value_range, dtype=torch.float32, device=self.device)
+        self.value_range = (limits[:, 0, None, None], limits[:, 1, None, None])
+        self.largest_batch: int | None = None
+        self.info = ExecutorInfo(
+            device=_device_name(self.device),
+            precision=str(self.dtype).removeprefix("torch."),
+            torch_version=torch.__version__,
+            batch_size=default_batch_size(self.device),
+        )
+
+    def run(self, batch: TileBatch, on_call: OnCall) -> FusedTiles:
+        """See ``Executor.run``; where memory runs out the batch is halved, for this call and all later ones."""
+        count = len(batch.origins)
+        size = min(count, self.largest_batch or count)
+        parts: list[FusedTiles] = []
+        start = 0
+        while start < count:
+            part = _part(batch, start, start + size)
+            try:
+                parts.append(self._fuse(part, on_call))
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                shortage = error
+            else:
+                start += size
+                continue
+            self._release()
+            if size == 1:
+                height, width = batch.lms.shape[-2:]
+                raise FusionError(
+                    f"One tile of {height} x {width} pixels does not fit into the memory of {self.info.device} "
+                    f"({memory_report(self.device)}): close other programs or compute on the CPU."
+                ) from shortage
+            size = self.largest_batch = max(1, size // 2)
+        return _joined(parts)
+
+    def close(self) -> None:
+        """Free the network's memory."""
+        self.network = None
+        self._release()
+
+    @torch.inference_mode()
+    def _fuse(self, batch: TileBatch, on_call: OnCall) -> FusedTiles:
+        guide, ms, lms = (
+            torch.from_numpy(array)
+            .to(self.device, self.dtype)
+            .contiguous(memory_format=torch.channels_last)
+            for array in (batch.guide, batch.ms, batch.lms)
+        )
+        condition = self.network.prepare(guide, ms, lms)
+        # x0 + LMS is kept in range on the tiles as given, not as rounded for the network.
+        condition = replace(condition, lms=torch.from_numpy(batch.lms).to(self.device))
+        tiles = len(batch.origins)
+        draws = [
+            sample(
+                self.network,
+                condition,
+                self._noise(batch, self.plan.seed + SEED_STRIDE * number),
+                steps=self.plan.steps,
+                solver=self.plan.solver,
+                grid=self.plan.grid,
+                indexing=self.card.indexing,
+                objective=self.card.objective,
+                value_range=self.value_range,
+                self_conditioning=self.card.self_conditioning,
+                callback=lambda done, calls, x0: on_call(tiles),
+            )
+            for number in range(self.plan.samples)
+        ]
+        stack = torch.stack(draws)
+        spread = stack.std(dim=0).cpu().numpy() if self.plan.samples > 1 else None
+        residual = stack.mean(dim=0) if self.plan.samples > 1 else stack[0]
+        return FusedTiles(residual.contiguous().cpu().numpy(), spread)
+
+    def _noise(self, batch: TileBatch, seed: int) -> torch.Tensor:
+        bands, height, width = batch.lms.shape[1:]
+        fields = [
+            noise_field(int(row), int(col), height, width, bands, seed, self.device)
+            for row, col in batch.origins
+        ]
+        return torch.stack(fields).contiguous(memory_format=torch.channels_last)
+
+    def _release(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _part(batch: TileBatch, start: int, stop: int) -> TileBatch:
+    return TileBatch(
+        *(a[start:stop] for a in (batch.guide, batch.ms, batch.lms, batch.origins))
+    )
+
+
+def _joined(parts: list[FusedTiles]) -> FusedTiles:
+    if len(parts) == 1:
+        return parts[0]
+    spreads = [part.spread for part in parts]
+    return FusedTiles(
+        np.concatenate([part.residual for part in parts]),
+        None if spreads[0] is None else np.concatenate(spreads),
+    )
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return str(device)

@@ -1,0 +1,196 @@
+"""The whole training job: files in, one model file out."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .bands import band_order, canonical_band
+from .errors import FusionError
+from .weights import ModelCard, save_model
+
+if TYPE_CHECKING:
+    from .training.patches import TrainingImage
+    from .training.trainer import Progress, TrainingResult, TrainingSettings
+
+PAN_GAIN = 0.15
+"""MTF gain at Nyquist assumed for a PAN that is degraded (metrics of the field's toolboxes for unknown sensors)."""
+
+PAN_CHANCES = {"blue": 0.6, "green": 1.0, "yellow": 1.0, "red": 1.0, "rededge": 0.6, "nir": 0.6}
+"""How often a simulated PAN sees a band; bands not named here (SWIR) never."""
+
+
+@dataclass(frozen=True)
+class TrainingSource:
+    """Some images and how often, relative to other sources, patches come from them.
+
+    Attributes:
+        kind: "references" (MS images at the resolution to be restored, PAN is simulated), "pairs" (folders with pan.tif and
+            ms.tif, MS becomes the reference and PAN is degraded to its grid), or "synthetic".
+        weight: chance of this source, relative to the others'.
+        paths: files or folders, wildcards allowed; for "synthetic" the number of scenes, as text.
+    """
+
+    kind: str
+    weight: float
+    paths: tuple[str, ...]
+
+
+def train_model(
+    output: str,
+    *,
+    method: str,
+    band_names: Sequence[str],
+    ratio: int,
+    sources: Sequence[TrainingSource],
+    validation: Sequence[TrainingSource],
+    settings: TrainingSettings,
+    card: ModelCard,
+    checkpoint: str | None = None,
+    device: str = "cpu",
+    progress: Callable[[Progress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> TrainingResult:
+    """Train a network from scratch and write it as a model file.
+
+    Args:
+        output: the model file to write.
+        method: "ddrf" or "ssdiff".
+        band_names: the MS bands, in the order of the network's channels; images are read by band name.
+        ratio: PAN pixels per MS pixel.
+        sources, validation: what to train on and what to judge by; keep scenes apart.
+        settings: see ``TrainingSettings``.
+        card: what the model file will say of itself.
+        checkpoint: file to resume from and save to.
+        device, progress, cancelled: as ``training.trainer.train``.
+
+    Raises:
+        FusionError: an image lacks a band, is too small or cannot be read.
+        Cancelled: ``cancelled`` said so; the checkpoint is kept.
+    """
+    import torch
+
+    from .models import create_model
+    from .training.patches import Augmentation, PatchSampler
+    from .training.trainer import train
+
+    chances = [PAN_CHANCES.get(canonical_band(name), 0.0) for name in band_names]
+    if not any(chances):
+        raise FusionError("None of the bands is one a PAN sees: name the bands, such as Blue,Green,Red,NIR.")
+    patch = settings.stages[-1].patch
+    images = _load_all(sources, band_names, ratio, patch, first_seed=1)
+    sampler = PatchSampler(images, ratio, chances, settings.seed, Augmentation())
+    judged = []
+    if validation:
+        held_out = _load_all(validation, band_names, ratio, patch, first_seed=-1_000_000)
+        fixed = PatchSampler(held_out, ratio, chances, settings.seed, None)
+        judged = [fixed.batch(number, 16, patch) for number in range(6)]
+    torch.manual_seed(settings.seed)
+    network = create_model(method, len(band_names), 1, ratio, **card.options)
+    result = train(
+        network,
+        sampler,
+        judged,
+        settings,
+        device=device,
+        checkpoint=Path(checkpoint) if checkpoint else None,
+        progress=progress,
+        cancelled=cancelled,
+    )
+    save_model(output, result.state, card)
+    return result
+
+
+def _load_all(
+    sources: Sequence[TrainingSource],
+    band_names: Sequence[str],
+    ratio: int,
+    patch: int,
+    first_seed: int,
+) -> list[TrainingImage]:
+    """Every image of the sources; within a source an image's chance grows with the root of its area."""
+    from .training.patches import PatchSampler, TrainingImage
+
+    least = patch + 2 * PatchSampler.SURROUNDINGS * ratio
+    images = []
+    for source in sources:
+        loaded = []
+        if source.kind == "synthetic":
+            seeds = range(first_seed, first_seed + int(source.paths[0]))
+            loaded = [_synthetic(abs(seed), band_names, ratio) for seed in seeds]
+        for path in _expand(source) if source.kind != "synthetic" else ():
+            load = _reference if source.kind == "references" else _pair
+            loaded.append(load(path, band_names))
+        loaded = [(r, p) for r, p in loaded if min(r.shape[1:]) >= least]
+        shares = np.sqrt([r.shape[1] * r.shape[2] for r, _ in loaded])
+        for (reference, pan), share in zip(loaded, shares / shares.sum()):
+            weight = source.weight * float(share)
+            images.append(TrainingImage.from_counts(reference, weight, pan))
+    if not images:
+        raise FusionError(f"No training image is at least {least} pixels high and wide: add larger scenes.")
+    return images
+
+
+def _expand(source: TrainingSource) -> list[str]:
+    found = sorted(path for pattern in source.paths for path in glob.glob(pattern))
+    if not found:
+        raise FusionError(f"Nothing matches {' '.join(source.paths)}: check the path.")
+    return found
+
+
+def _reference(path: str, band_names: Sequence[str]) -> tuple[np.ndarray, None]:
+    return _read_bands_by_name(path, band_names), None
+
+
+def _pair(folder: str, band_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """MS as reference, and PAN degraded to MS's grid."""
+    from .raster.geotiff import read_bands
+    from .training.degradation import gaussian_matrix, mtf_sigma
+
+    ms_path, pan_path = str(Path(folder) / "ms.tif"), str(Path(folder) / "pan.tif")
+    reference = _read_bands_by_name(ms_path, band_names)
+    pan, pan_info = read_bands(pan_path)
+    _, ms_info = read_bands(ms_path)
+    pan_grid, ms_grid = pan_info.geotransform, ms_info.geotransform
+    scales = ms_grid[1] / pan_grid[1], ms_grid[5] / pan_grid[5]
+    origins = (
+        (ms_grid[0] - pan_grid[0]) / pan_grid[1],
+        (ms_grid[3] - pan_grid[3]) / pan_grid[5],
+    )
+    cols, rows = (
+        gaussian_matrix(
+            origin + (np.arange(count) + 0.5) * scale - 0.5, size, mtf_sigma(PAN_GAIN, scale)
+        )
+        for origin, scale, count, size in zip(
+            origins, scales, reference.shape[:0:-1], pan.shape[:0:-1]
+        )
+    )
+    return reference, rows @ pan[0].astype(np.float64) @ cols.T
+
+
+def _synthetic(seed: int, band_names: Sequence[str], ratio: int) -> tuple[np.ndarray, np.ndarray]:
+    from .sample_scene import make_sample_scene
+
+    scene = make_sample_scene(size=512, bands=len(band_names), ratio=ratio, seed=seed)
+    order = band_order(band_names, scene.band_names)
+    if order is None:
+        raise FusionError(f"Synthetic scenes do not have the bands {', '.join(band_names)}.")
+    return scene.reference[order].astype(np.float32), scene.pan[0].astype(np.float32)
+
+
+def _read_bands_by_name(path: str, band_names: Sequence[str]) -> np.ndarray:
+    from .raster.geotiff import read_bands
+
+    image, info = read_bands(path)
+    order = band_order(band_names, info.band_names)
+    if order is None:
+        raise FusionError(
+            f"{path} does not have the bands {', '.join(band_names)} in its band descriptions: "
+            "set them, or leave the file out."
+        )
+    return image[order].astype(np.float32)

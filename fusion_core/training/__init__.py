@@ -1,0 +1,1 @@
+"""Training: Wald degradation, patches, the trainer."""

@@ -1,0 +1,219 @@
+"""Training patches: pairs of a degraded PAN and MS with their reference, drawn and varied at random.
+
+Every batch depends on the seed and its iteration number alone, so a resumed training sees what an unbroken one
+would have seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..resampling import cubic_matrix, upsampling_positions
+from .degradation import block_centres, gaussian_matrix, mtf_sigma
+
+PERCENTILE = 98
+"""Each band is divided by this percentile of its scene, as at inference."""
+
+
+@dataclass
+class TrainingImage:
+    """One image to draw patches from.
+
+    Attributes:
+        reference: the MS image at the resolution to be restored, (C, H, W), float32, each band divided by its 98th percentile.
+        weight: chance of being drawn, relative to the other images'.
+        pan: a real PAN on the reference's grid with the MTF of a PAN, (H, W), divided by its 98th percentile; None to simulate.
+    """
+
+    reference: np.ndarray
+    weight: float
+    pan: np.ndarray | None = None
+
+    @classmethod
+    def from_counts(
+        cls, reference: np.ndarray, weight: float, pan: np.ndarray | None = None
+    ) -> TrainingImage:
+        """The same from digital numbers of any scale."""
+        scale = np.percentile(reference, PERCENTILE, axis=(1, 2), keepdims=True)
+        if pan is not None:
+            pan = (pan / max(np.percentile(pan, PERCENTILE), 1e-6)).astype(np.float32)
+        return cls((reference / np.maximum(scale, 1e-6)).astype(np.float32), weight, pan)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How strongly patches vary; the defaults make a model trained on one sensor hold on another.
+
+    Attributes:
+        band_gain: standard deviation of the logarithm of a gain per band.
+        offset: greatest haze added to, or dark level taken from, a band, of its scale.
+        gamma: greatest deviation from 1 of an exponent on PAN.
+        mtf_ms: range of the MS bands' MTF gain at Nyquist.
+        mtf_jitter: greatest deviation of one band's gain from the image's.
+        shift: greatest misregistration of MS against PAN, in MS pixels, in half of the patches.
+        noise_ms, noise_pan: greatest standard deviation of the noise, of the scale.
+    """
+
+    band_gain: float = 0.15
+    offset: float = 0.08
+    gamma: float = 0.12
+    mtf_ms: tuple[float, float] = (0.2, 0.4)
+    mtf_jitter: float = 0.03
+    shift: float = 0.2
+    noise_ms: float = 0.006
+    noise_pan: float = 0.004
+
+
+@dataclass
+class Batch:
+    """Tiles at scene scale: guide (B, 1, H, W), ms (B, C, H/r, W/r), lms and reference (B, C, H, W), float32."""
+
+    guide: torch.Tensor
+    ms: torch.Tensor
+    lms: torch.Tensor
+    reference: torch.Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        return Batch(*(t.to(device) for t in (self.guide, self.ms, self.lms, self.reference)))
+
+
+class PatchSampler:
+    """Draws batches from images.
+
+    Args:
+        images: what to draw from; an image smaller than a patch with its surroundings is refused.
+        ratio: PAN pixels per MS pixel.
+        pan_weights: chance that a band is seen by a simulated PAN, one for each band.
+        seed: makes the sequence of batches repeatable.
+        augmentation: None for patches as they are (validation).
+
+    Raises:
+        ValueError: no image is large enough.
+    """
+
+    SURROUNDINGS = 4  # coarse pixels around a patch, so that its LMS has real neighbours
+
+    def __init__(
+        self,
+        images: Sequence[TrainingImage],
+        ratio: int,
+        pan_weights: Sequence[float],
+        seed: int,
+        augmentation: Augmentation | None,
+    ) -> None:
+        if not images:
+            raise ValueError("There is no image to draw patches from.")
+        self.images = list(images)
+        self.ratio = ratio
+        self.pan_weights = np.asarray(pan_weights, dtype=np.float64)
+        self.seed = seed
+        self.augmentation = augmentation
+        weights = np.array([image.weight for image in self.images], dtype=np.float64)
+        self.chances = weights / weights.sum()
+
+    def batch(self, iteration: int, size: int, patch: int) -> Batch:
+        """The batch of one iteration: ``size`` patches of ``patch`` x ``patch`` PAN pixels.
+
+        Raises:
+            ValueError: an image is smaller than a patch with its surroundings.
+        """
+        rng = np.random.default_rng([self.seed, iteration])
+        drawn = rng.choice(len(self.images), size, p=self.chances)
+        pairs = [self._pair(self.images[i], patch, rng) for i in drawn]
+        return Batch(*(torch.from_numpy(np.stack(part)) for part in zip(*pairs)))
+
+    def _pair(
+        self, image: TrainingImage, patch: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        ratio, around = self.ratio, self.SURROUNDINGS
+        side = patch + 2 * around * ratio
+        height, width = image.reference.shape[1:]
+        if min(height, width) < side:
+            raise ValueError(f"An image of {height} x {width} pixels is smaller than {side}.")
+        row, col = rng.integers(height - side + 1), rng.integers(width - side + 1)
+        reference = image.reference[:, row : row + side, col : col + side].astype(np.float32)
+        pan = None if image.pan is None else image.pan[row : row + side, col : col + side]
+        reference, pan = _turn(reference, pan, rng)
+        vary = self.augmentation
+        if pan is None:
+            pan = self._simulated_pan(image, reference, rng)
+        if vary is not None:
+            reference, pan = _vary_radiometry(reference, pan, vary, rng)
+            pan = pan + rng.uniform(0, vary.noise_pan) * rng.standard_normal(pan.shape)
+        ms = self._degraded(reference, rng)
+        coarse = ms.shape[-1]
+        positions = upsampling_positions(patch, ratio, around * ratio)
+        up = cubic_matrix(positions, coarse)
+        inner, core = slice(around * ratio, around * ratio + patch), slice(around, coarse - around)
+        lms = up @ ms @ up.T
+        parts = (pan[None, inner, inner], ms[:, core, core], lms, reference[:, inner, inner])
+        return tuple(np.ascontiguousarray(part, dtype=np.float32) for part in parts)
+
+    def _simulated_pan(
+        self, image: TrainingImage, reference: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """A panchromatic mix of the bands, scaled as a scene's PAN would be."""
+        if self.augmentation is None:
+            weights = self.pan_weights
+        else:
+            seen = rng.random(len(self.pan_weights)) < self.pan_weights
+            if not seen.any():
+                seen = self.pan_weights == self.pan_weights.max()
+            weights = seen * rng.exponential(size=len(seen))
+        weights = weights / weights.sum()
+        bands = image.reference[:, ::7, ::7].reshape(len(weights), -1)
+        scale = max(np.percentile(weights @ bands, PERCENTILE), 1e-6)
+        return np.tensordot(weights, reference, axes=1) / scale
+
+    def _degraded(self, reference: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """MS after Wald: each band's MTF, decimation, misregistration, noise."""
+        vary, size = self.augmentation, reference.shape[-1]
+        count = size // self.ratio
+        gains = np.full(len(reference), 0.3)
+        shift = np.zeros(2)
+        if vary is not None:
+            gains = rng.uniform(*vary.mtf_ms) + rng.uniform(-1, 1, len(gains)) * vary.mtf_jitter
+            if rng.random() < 0.5:
+                shift = rng.uniform(-1, 1, 2) * vary.shift * self.ratio
+        ms = np.empty((len(reference), count, count))
+        for band, gain in enumerate(gains):
+            sigma = mtf_sigma(gain, self.ratio)
+            rows, cols = (
+                gaussian_matrix(block_centres(count, self.ratio, s), size, sigma) for s in shift
+            )
+            ms[band] = rows @ reference[band] @ cols.T
+        if vary is not None:
+            ms += rng.uniform(0, vary.noise_ms) * rng.standard_normal(ms.shape)
+        return ms
+
+
+def _turn(
+    reference: np.ndarray, pan: np.ndarray | None, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """One of the eight flips and quarter turns."""
+    turns, mirrored = rng.integers(4), rng.random() < 0.5
+
+    def turned(image: np.ndarray) -> np.ndarray:
+        image = np.rot90(image, turns, axes=(-2, -1))
+        return image[..., ::-1] if mirrored else image
+
+    return turned(reference), None if pan is None else turned(pan)
+
+
+def _vary_radiometry(
+    reference: np.ndarray, pan: np.ndarray, vary: Augmentation, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Another sensor's gains, haze and linearity, on the reference and on PAN apart."""
+    bands = len(reference)
+    gains = np.exp(vary.band_gain * rng.standard_normal(bands + 1))
+    # Haze is common to all bands in kind, and strongest in the shortest wavelengths.
+    offsets = rng.uniform(-0.5, 1) * vary.offset * rng.uniform(0.5, 1.5, bands + 1)
+    gamma = 1 + vary.gamma * rng.uniform(-1, 1)
+    reference = reference * gains[:bands, None, None] + offsets[:bands, None, None]
+    pan = np.maximum(pan, 0) ** gamma * gains[bands] + offsets[bands]
+    return reference, pan

@@ -1,0 +1,285 @@
+"""The training loop: L1 on x0 under the cosine schedule, AdamW, EMA, resumable."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from ..diffusion.objectives import predicted_x0, training_target
+from ..diffusion.samplers import sample
+from ..diffusion.schedule import cosine_schedule
+from ..errors import Cancelled, FusionError
+from ..models.network import FusionNetwork
+from .ema import ExponentialMovingAverage
+from .patches import Batch, PatchSampler
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of the training with one patch size: until this share of the whole, in PAN pixels, patches a batch."""
+
+    until: float
+    patch: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How to train.
+
+    Attributes:
+        iterations: length of the training.
+        stages: patch sizes; small patches first see more of the data in the same time, the last stage has the tile size.
+        learning_rate, weight_decay: of AdamW.
+        warm_up: iterations of linear warm-up, before a cosine decay to a hundredth of the learning rate.
+        clip: greatest norm of the gradient.
+        ema_decay: of the weights that are kept.
+        objective: what the network predicts: "x0", "eps", "v".
+        self_conditioning: chance that the network is shown its own first estimate (DDRF).
+        seed: of patches, noise, dropout and initial weights.
+        precision: "float32" or "bfloat16" (autocast).
+        save_every, validate_every: iterations.
+    """
+
+    iterations: int
+    stages: tuple[Stage, ...] = (Stage(1.0, 64, 8),)
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    warm_up: int = 200
+    clip: float = 1.0
+    ema_decay: float = 0.999
+    objective: str = "x0"
+    self_conditioning: float = 0.0
+    seed: int = 0
+    precision: str = "float32"
+    save_every: int = 200
+    validate_every: int = 500
+
+
+@dataclass
+class Progress:
+    """What the trainer tells while it runs."""
+
+    iteration: int
+    iterations: int
+    loss: float
+    learning_rate: float
+    seconds_left: float
+    validation: float | None = None
+
+
+@dataclass
+class TrainingResult:
+    """The kept weights (EMA at the best validation) and how they came about."""
+
+    state: dict[str, torch.Tensor]
+    iterations: int
+    best_validation: float
+    seconds: float
+    history: list[dict] = field(default_factory=list)
+
+
+def train(
+    network: FusionNetwork,
+    sampler: PatchSampler,
+    validation: list[Batch],
+    settings: TrainingSettings,
+    *,
+    device: torch.device | str = "cpu",
+    checkpoint: Path | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> TrainingResult:
+    """Train ``network``.
+
+    Args:
+        network: freshly made or pretrained, changed in place.
+        sampler: where patches come from.
+        validation: batches the training never sees, judged by one network call on the EMA weights.
+        settings: see ``TrainingSettings``.
+        device: where to compute.
+        checkpoint: file to resume from if it exists, and to save to; resuming gives the weights of an unbroken training.
+        progress: told every ten iterations and at every validation.
+        cancelled: asked at every iteration; the checkpoint is saved before ``Cancelled`` is raised.
+
+    Raises:
+        FusionError: the loss is not a number, or the checkpoint belongs to other settings.
+        Cancelled: ``cancelled`` said so.
+    """
+    device = torch.device(device)
+    network.to(device).train()
+    average = ExponentialMovingAverage(network, settings.ema_decay)
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    state = _LoopState()
+    if checkpoint is not None and checkpoint.exists():
+        state = _load(checkpoint, network, average, optimiser, settings, device)
+    started = time.monotonic()
+    first = state.iteration
+    while state.iteration < settings.iterations:
+        if cancelled is not None and cancelled():
+            if checkpoint is not None:
+                _save(checkpoint, network, average, optimiser, settings, state)
+            raise Cancelled
+        loss = _iterate(network, sampler, optimiser, settings, state.iteration, device)
+        if not math.isfinite(loss):
+            raise FusionError(
+                f"The training diverged at iteration {state.iteration}: "
+                "lower the learning rate or check the scenes for wild values."
+            )
+        average.update(network)
+        state.iteration += 1
+        state.loss = loss if state.loss is None else 0.98 * state.loss + 0.02 * loss
+        done = state.iteration == settings.iterations
+        judged = None
+        if validation and (done or state.iteration % settings.validate_every == 0):
+            judged = validation_loss(average.network, validation, settings.objective, device)
+            state.note(judged, average)
+        if progress is not None and (judged is not None or state.iteration % 10 == 0):
+            pace = (time.monotonic() - started) / (state.iteration - first)
+            left = pace * (settings.iterations - state.iteration)
+            rate = optimiser.param_groups[0]["lr"]
+            progress(Progress(state.iteration, settings.iterations, state.loss, rate, left, judged))
+        if checkpoint is not None and (done or state.iteration % settings.save_every == 0):
+            _save(checkpoint, network, average, optimiser, settings, state)
+    best = state.best_weights or average.network.state_dict()
+    seconds = time.monotonic() - started
+    return TrainingResult(best, state.iteration, state.best, seconds, state.history)
+
+
+@torch.no_grad()
+def validation_loss(
+    network: FusionNetwork,
+    validation: list[Batch],
+    objective: str,
+    device: torch.device | str = "cpu",
+) -> float:
+    """Mean absolute error of one network call, in units of the scene scale."""
+    total = 0.0
+    for number, batch in enumerate(validation):
+        batch = batch.to(torch.device(device))
+        condition = network.prepare(batch.guide, batch.ms, batch.lms)
+        generator = torch.Generator().manual_seed(number)
+        noise = torch.randn(batch.lms.shape, generator=generator).to(device)
+        residual = sample(
+            network, condition, noise, steps=1, objective=objective, value_range=None
+        )
+        total += float((batch.lms + residual - batch.reference).abs().mean())
+    return total / len(validation)
+
+
+@dataclass
+class _LoopState:
+    iteration: int = 0
+    loss: float | None = None
+    best: float = math.inf
+    best_weights: dict[str, torch.Tensor] | None = None
+    history: list[dict] = field(default_factory=list)
+
+    def note(self, judged: float, average: ExponentialMovingAverage) -> None:
+        self.history.append({"iteration": self.iteration, "loss": self.loss, "validation": judged})
+        if judged < self.best:
+            self.best = judged
+            weights = average.network.state_dict()
+            self.best_weights = {name: value.clone() for name, value in weights.items()}
+
+
+def _stage(settings: TrainingSettings, iteration: int) -> Stage:
+    share = iteration / settings.iterations
+    return next((stage for stage in settings.stages if share < stage.until), settings.stages[-1])
+
+
+def _learning_rate(settings: TrainingSettings, iteration: int) -> float:
+    warm = min(1.0, (iteration + 1) / max(1, settings.warm_up))
+    cosine = 0.5 * (1 + math.cos(math.pi * iteration / settings.iterations))
+    return settings.learning_rate * warm * (0.01 + 0.99 * cosine)
+
+
+def _iterate(
+    network: FusionNetwork,
+    sampler: PatchSampler,
+    optimiser: torch.optim.Optimizer,
+    settings: TrainingSettings,
+    iteration: int,
+    device: torch.device,
+) -> float:
+    stage = _stage(settings, iteration)
+    # Everything random hangs on the iteration's number: a resumed training repeats an unbroken one.
+    torch.manual_seed(settings.seed * 1_000_003 + iteration)
+    batch = sampler.batch(iteration, stage.batch, stage.patch).to(device)
+    x0 = batch.reference - batch.lms
+    schedule = cosine_schedule(network.train_steps)
+    t = torch.randint(network.train_steps, (stage.batch,))
+    alpha = schedule.alpha[t].float().view(-1, 1, 1, 1).to(device)
+    sigma = schedule.sigma[t].float().view(-1, 1, 1, 1).to(device)
+    noise = torch.randn(x0.shape).to(device)
+    x_t = alpha * x0 + sigma * noise
+    t = t.to(device)
+    for group in optimiser.param_groups:
+        group["lr"] = _learning_rate(settings, iteration)
+    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+        condition = network.prepare(batch.guide, batch.ms, batch.lms)
+        estimate = None
+        if settings.self_conditioning > 0 and torch.rand(()) < settings.self_conditioning:
+            with torch.no_grad():
+                first = network(x_t, t, condition).float()
+            estimate = predicted_x0(first, x_t, alpha, sigma, settings.objective)
+        prediction = network(x_t, t, condition, self_cond=estimate)
+    target = training_target(x0, noise, alpha, sigma, settings.objective)
+    loss = (prediction.float() - target).abs().mean()
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
+    optimiser.step()
+    return float(loss.detach())
+
+
+def _save(
+    checkpoint: Path,
+    network: FusionNetwork,
+    average: ExponentialMovingAverage,
+    optimiser: torch.optim.Optimizer,
+    settings: TrainingSettings,
+    state: _LoopState,
+) -> None:
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    partial = checkpoint.with_suffix(".partial")
+    content = {
+        "settings": asdict(settings),
+        "network": network.state_dict(),
+        "average": average.network.state_dict(),
+        "updates": average.updates,
+        "optimiser": optimiser.state_dict(),
+        "loop": vars(state),
+    }
+    torch.save(content, partial)
+    # A kill while saving must leave the last whole checkpoint.
+    os.replace(partial, checkpoint)
+
+
+def _load(
+    checkpoint: Path,
+    network: FusionNetwork,
+    average: ExponentialMovingAverage,
+    optimiser: torch.optim.Optimizer,
+    settings: TrainingSettings,
+    device: torch.device,
+) -> _LoopState:
+    content = torch.load(checkpoint, map_location=device, weights_only=True)
+    if content["settings"] != asdict(settings):
+        raise FusionError(
+            f"The checkpoint {checkpoint} was made with other settings: "
+            "train with those, or choose another checkpoint file."
+        )
+    network.load_state_dict(content["network"])
+    average.network.load_state_dict(content["average"])
+    average.updates = content["updates"]
+    optimiser.load_state_dict(content["optimiser"])
+    return _LoopState(**content["loop"])
