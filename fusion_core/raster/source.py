@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from osgeo import gdal, osr
 
+from ..bands import canonical_band
 from ..errors import FusionError
 from .gdal_calls import gdal_errors_as, quiet_gdal
 from .georeference import IDENTITY
@@ -100,7 +101,7 @@ class RasterSource:
         self.rows = dataset.RasterYSize
         self.cols = dataset.RasterXSize
         bands = [dataset.GetRasterBand(i + 1) for i in range(dataset.RasterCount)]
-        alpha = [i for i, b in enumerate(bands) if b.GetColorInterpretation() == gdal.GCI_AlphaBand]
+        alpha = [i for i, band in enumerate(bands) if _is_alpha(band)]
         if not bands:
             subdatasets = dataset.GetSubDatasets()
             hint = (
@@ -128,7 +129,7 @@ class RasterSource:
         self.profiles = tuple(
             BandProfile(
                 band.GetDescription() or "",
-                band.GetColorInterpretation(),
+                _colour(band),
                 band.GetScale(),
                 band.GetOffset(),
                 band.GetUnitType() or "",
@@ -251,3 +252,14 @@ def _as_stored(nodata: float | None, dtype: np.dtype) -> np.generic | None:
     if nodata != int(nodata) or not limits.min <= nodata <= limits.max:
         return None
     return dtype.type(int(nodata))
+
+
+def _is_alpha(band: gdal.Band) -> bool:
+    """Whether a band is a transparency; GDAL tags the fourth of four byte bands so even where it is named NIR."""
+    tagged = band.GetColorInterpretation() == gdal.GCI_AlphaBand
+    return tagged and not canonical_band(band.GetDescription() or "")
+
+
+def _colour(band: gdal.Band) -> int:
+    colour = band.GetColorInterpretation()
+    return gdal.GCI_Undefined if colour == gdal.GCI_AlphaBand else colour
