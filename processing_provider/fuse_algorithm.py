@@ -31,6 +31,8 @@ from .raster_source import raster_sources
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 DATA_TYPES = ("ms", "float32")
+# By name: QGIS imports the editors only where it shows a dialog.
+_WIDGETS = f"{__name__.rpartition('.processing_provider')[0]}.ui.parameter_widgets"
 DEVICES = ("auto", "cpu", "cuda", "cuda:0", "cuda:1", "cuda:2", "cuda:3", "mps")
 
 
@@ -75,7 +77,8 @@ class FuseAlgorithm(Algorithm):
 
     def shortHelpString(self) -> str:
         """The text beside the dialog."""
-        return "<p>{}</p><p>{}</p><p>{}</p>".format(
+        # QGIS makes a paragraph of every line, and the command line shows the text as it is.
+        paragraphs = (
             self.summary(),
             tr(
                 "The two images are brought together by their georeference. The result lies on the "
@@ -87,6 +90,7 @@ class FuseAlgorithm(Algorithm):
                 "Raster ▸ Diffusion Pansharpening ▸ Settings."
             ),
         )
+        return "\n".join(paragraphs)
 
     def initAlgorithm(self, configuration=None) -> None:
         """Declare the parameters."""
@@ -97,6 +101,7 @@ class FuseAlgorithm(Algorithm):
         ms = QgsProcessingParameterMultipleLayers(
             self.MS, tr("Multispectral image (MS)"), QgsProcessing.SourceType.TypeRaster
         )
+        ms.setMetadata({"widget_wrapper": {"class": f"{_WIDGETS}.MsEditor"}})
         self.add(
             ms,
             tr(
@@ -105,8 +110,10 @@ class FuseAlgorithm(Algorithm):
                 "the model's bands, such as blue, green, red, near infrared."
             ),
         )
+        model = QgsProcessingParameterString(self.MODEL, tr("Model"), "auto")
+        model.setMetadata({"widget_wrapper": {"class": f"{_WIDGETS}.ModelEditor"}})
         self.add(
-            QgsProcessingParameterString(self.MODEL, tr("Model"), "auto"),
+            model,
             tr(
                 "“auto” takes the best installed model for the bands and the resolution ratio of "
                 "these images. Otherwise the name of an installed model, or the path of a "
@@ -285,7 +292,6 @@ class FuseAlgorithm(Algorithm):
         steps = None
         if parameters.get(self.STEPS) not in (None, ""):
             steps = self.parameterAsInt(parameters, self.STEPS, context)
-        data_type = self.parameterAsEnumString(parameters, self.DATA_TYPE, context)
         options = self.parameterAsString(parameters, self.CREATION_OPTIONS, context)
         inputs = {
             "pan": pan[0],
@@ -299,7 +305,7 @@ class FuseAlgorithm(Algorithm):
             "device": self.parameterAsString(parameters, self.DEVICE, context).strip() or "auto",
             "precision": self.parameterAsEnumString(parameters, self.PRECISION, context),
             "samples": self.parameterAsInt(parameters, self.SAMPLES, context),
-            "dtype": None if data_type == DATA_TYPES[0] else data_type,
+            "data_type": self.parameterAsEnumString(parameters, self.DATA_TYPE, context),
             "creation_options": [option for option in options.split("|") if option],
         }
         return inputs, ms_layers

@@ -47,7 +47,7 @@ class SampleSceneAlgorithm(Algorithm):
 
     def shortHelpString(self) -> str:
         """The text beside the dialog."""
-        return "<p>{}</p><p>{}</p>".format(
+        paragraphs = (
             tr(
                 "Makes a synthetic scene to try pansharpening on: fields, roads, roofs and water "
                 "with realistic spectra, seen by a panchromatic and a multispectral sensor with "
@@ -58,6 +58,7 @@ class SampleSceneAlgorithm(Algorithm):
                 "grid of PAN, so a fused image can be measured against it."
             ),
         )
+        return "\n".join(paragraphs)
 
     def initAlgorithm(self, configuration=None) -> None:
         """Declare the parameters."""

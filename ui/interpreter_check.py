@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess  # nosec B404 - starts the interpreter that the user chose
-import sys
 
 from qgis.core import QgsTask
 from qgis.PyQt.QtCore import pyqtSignal
 
+from ..fusion_core.execution.interpreter import clean_environment
 from .translation import tr
 
 TIMEOUT = 120
@@ -26,14 +25,6 @@ if getattr(torch.backends, "mps", None) and torch.backends.mps.is_available():
 answer["cuda"] = torch.version.cuda
 print(json.dumps(answer))
 """
-
-
-def clean_environment() -> dict[str, str]:
-    """This process's environment without what QGIS sets to steer its own Python."""
-    return {key: value for key, value in os.environ.items() if key not in _PYTHON_VARIABLES}
-
-
-_PYTHON_VARIABLES = ("PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONEXECUTABLE")
 
 
 class InterpreterCheck(QgsTask):
@@ -57,16 +48,15 @@ class InterpreterCheck(QgsTask):
 
     def run(self) -> bool:
         """Ask; on the task's thread."""
-        flags = subprocess.CREATE_NO_WINDOW if sys.platform == "win32" else 0
         try:
             self._process = subprocess.Popen(  # nosec B603 - no shell, the user's own interpreter
-                [self._path, "-I", "-c", _QUESTION],
+                [self._path, "-c", _QUESTION],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
                 env=clean_environment(),
-                creationflags=flags,
+                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
             )
             output, errors = self._process.communicate(timeout=TIMEOUT)
         except OSError as error:

@@ -24,26 +24,26 @@ from qgis.PyQt.QtWidgets import (
 )
 
 from ..fusion_core.errors import FusionError
-from ..fusion_core.execution.interpreter import find_interpreter
+from ..fusion_core.execution.interpreter import INSTALL, find_interpreter, missing_packages
 from ..processing_provider.algorithm import ICON_FILE
 from . import settings
 from .interpreter_check import InterpreterCheck
 from .translation import tr
 
-PACKAGES = "torch safetensors PyWavelets"
-
 
 def install_commands() -> str:
     """Commands that make an environment with PyTorch on this operating system."""
+    packages = INSTALL.partition(" -m ")[2]
     if sys.platform == "win32":
-        folder, python = "%USERPROFILE%\\pansharpening", "Scripts\\python.exe"
+        python = "%USERPROFILE%\\pansharpening\\Scripts\\python.exe"
         return (
-            f'py -m venv "{folder}"\n"{folder}\\{python}" -m pip install {PACKAGES}\n'
-            f"REM then choose {folder}\\{python} above"
+            'py -m venv "%USERPROFILE%\\pansharpening"\n'
+            f'"{python}" -m {packages}\n'
+            f"REM then choose {python} above"
         )
     return (
         "python3 -m venv ~/pansharpening\n"
-        f"~/pansharpening/bin/python -m pip install {PACKAGES}\n"
+        f"~/pansharpening/bin/python -m {packages}\n"
         "# then choose ~/pansharpening/bin/python above"
     )
 
@@ -106,7 +106,8 @@ class SettingsDialog(QDialog):
         commands = QPlainTextEdit(install_commands())
         commands.setReadOnly(True)
         commands.setLineWrapMode(QPlainTextEdit.LineWrapMode.NoWrap)
-        commands.setFixedHeight(5 * commands.fontMetrics().lineSpacing())
+        commands.setMinimumWidth(560)
+        commands.setFixedHeight(6 * commands.fontMetrics().lineSpacing())
         copy = QPushButton(tr("Copy"))
         copy.setAutoDefault(False)
         copy.clicked.connect(lambda: QApplication.clipboard().setText(install_commands()))
@@ -130,11 +131,13 @@ class SettingsDialog(QDialog):
         layout.addLayout(form)
         layout.addWidget(group)
         layout.addStretch(1)
+        layout.setSizeConstraint(QVBoxLayout.SizeConstraint.SetMinimumSize)
         layout.addWidget(self.buttons)
-        self.resize(640, self.sizeHint().height())
 
     def run_test(self) -> None:
         """Ask the interpreter in the background; the answer appears when it comes."""
+        # Something may have been installed since the last answer.
+        missing_packages.cache_clear()
         try:
             path = find_interpreter(self.interpreter.filePath().strip() or None)
         except FusionError as error:
