@@ -50,7 +50,7 @@ class Augmentation:
 
     Attributes:
         band_gain: standard deviation of the logarithm of a gain per band.
-        offset: greatest haze added to, or dark level taken from, a band, of its scale.
+        offset: greatest haze added to a band, of its scale; a quarter of it may be taken away instead.
         gamma: greatest deviation from 1 of an exponent on PAN.
         mtf_ms: range of the MS bands' MTF gain at Nyquist.
         mtf_jitter: greatest deviation of one band's gain from the image's.
@@ -59,7 +59,7 @@ class Augmentation:
     """
 
     band_gain: float = 0.15
-    offset: float = 0.08
+    offset: float = 0.25
     gamma: float = 0.12
     mtf_ms: tuple[float, float] = (0.2, 0.4)
     mtf_jitter: float = 0.03
@@ -211,9 +211,10 @@ def _vary_radiometry(
     """Another sensor's gains, haze and linearity, on the reference and on PAN apart."""
     bands = len(reference)
     gains = np.exp(vary.band_gain * rng.standard_normal(bands + 1))
-    # Haze is common to all bands in kind, and strongest in the shortest wavelengths.
-    offsets = rng.uniform(-0.5, 1) * vary.offset * rng.uniform(0.5, 1.5, bands + 1)
+    # Haze is common to all bands in kind, not in amount; the scene's scale would grow with it.
+    offsets = rng.uniform(-0.25, 1) * vary.offset * rng.uniform(0.5, 1, bands + 1)
+    gains = gains / (1 + offsets)
     gamma = 1 + vary.gamma * rng.uniform(-1, 1)
-    reference = reference * gains[:bands, None, None] + offsets[:bands, None, None]
-    pan = np.maximum(pan, 0) ** gamma * gains[bands] + offsets[bands]
+    reference = (reference + offsets[:bands, None, None]) * gains[:bands, None, None]
+    pan = (np.maximum(pan, 0) ** gamma + offsets[bands]) * gains[bands]
     return reference, pan
