@@ -31,12 +31,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m fusion_core", description="Diffusion pansharpening.")
+    parser = argparse.ArgumentParser(
+        prog="python -m fusion_core", description="Diffusion pansharpening."
+    )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (_add_fuse, _add_train, _add_models, _add_assess, _add_sample_scene):
         command = add(commands)
-        command.add_argument("--json", action="store_true", help="print one JSON line of results last")
+        command.add_argument(
+            "--json", action="store_true", help="print one JSON line of results last"
+        )
     return parser
 
 
@@ -44,20 +48,33 @@ def _add_fuse(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     command = commands.add_parser("fuse", help="fuse a PAN and an MS image")
     command.set_defaults(command=_fuse)
     command.add_argument("--method", choices=sorted(METHOD_TITLES), default="ssdiff")
-    command.add_argument("--model", default="auto", help="auto, an installed model's id, or a .safetensors file")
+    command.add_argument(
+        "--model", default="auto", help="auto, an installed model's id, or a .safetensors file"
+    )
     command.add_argument("--pan", required=True, help="PAN image, anything GDAL reads")
-    command.add_argument("--ms", required=True, nargs="+", help="MS image, or one file for each band")
+    command.add_argument(
+        "--ms", required=True, nargs="+", help="MS image, or one file for each band"
+    )
     command.add_argument("--output", required=True, help="fused image to write")
-    command.add_argument("--uncertainty", help="standard deviation of the samples to write (needs --samples 2 or more)")
-    command.add_argument("--extent", help="xmin,ymin,xmax,ymax in PAN's coordinates; the whole overlap by default")
-    command.add_argument("--steps", type=int, help="network calls; the model's own number by default")
+    command.add_argument(
+        "--uncertainty",
+        help="standard deviation of the samples to write (needs --samples 2 or more)",
+    )
+    command.add_argument(
+        "--extent", help="xmin,ymin,xmax,ymax in PAN's coordinates; the whole overlap by default"
+    )
+    command.add_argument(
+        "--steps", type=int, help="network calls; the model's own number by default"
+    )
     command.add_argument("--solver", help="ddim or dpm++2m; the model's own by default")
     command.add_argument("--grid", help="uniform or logsnr; the model's own by default")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--samples", type=int, default=1, help="samples to average")
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
     command.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
-    command.add_argument("--data-type", default="ms", choices=("ms", "float32"), help="of the output")
+    command.add_argument(
+        "--data-type", default="ms", choices=("ms", "float32"), help="of the output"
+    )
     command.add_argument("--batch-size", type=int, help="tiles computed at once")
     command.add_argument("--executor", default="local", choices=("local", "worker"))
     command.add_argument("--python", help="interpreter of the worker")
@@ -92,7 +109,9 @@ def _fuse(parsed: argparse.Namespace) -> dict:
         report=lambda line: print(line, file=sys.stderr),
     )
     if not parsed.json:
-        print(f"{result.output}: {result.width} x {result.height} x {result.bands} in {result.seconds:.1f} s")
+        print(
+            f"{result.output}: {result.width} x {result.height} x {result.bands} in {result.seconds:.1f} s"
+        )
     return result.as_dict()
 
 
@@ -102,7 +121,9 @@ def _extent(text: str | None) -> tuple[float, float, float, float] | None:
     try:
         xmin, ymin, xmax, ymax = (float(part) for part in text.split(","))
     except ValueError:
-        raise FusionError(f"The extent {text} is not xmin,ymin,xmax,ymax: give four numbers.") from None
+        raise FusionError(
+            f"The extent {text} is not xmin,ymin,xmax,ymax: give four numbers."
+        ) from None
     return xmin, ymin, xmax, ymax
 
 
@@ -110,7 +131,9 @@ def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     command = commands.add_parser("train", help="train a model from scratch")
     command.set_defaults(command=_train)
     command.add_argument("--method", choices=sorted(METHOD_TITLES), default="ssdiff")
-    command.add_argument("--bands", required=True, help="MS band names in the model's order: Blue,Green,Red,NIR")
+    command.add_argument(
+        "--bands", required=True, help="MS band names in the model's order: Blue,Green,Red,NIR"
+    )
     command.add_argument("--ratio", type=int, default=4)
     command.add_argument("--output", required=True, help="model file to write (.safetensors)")
     command.add_argument("--id", help="the model's id; the output's name by default")
@@ -123,7 +146,12 @@ def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
         ("--synthetic", "number of synthetic scenes"),
     ):
         command.add_argument(
-            name, nargs="+", action="append", default=[], metavar=("WEIGHT", "PATH"), help=f"weight, then {what}"
+            name,
+            nargs="+",
+            action="append",
+            default=[],
+            metavar=("WEIGHT", "PATH"),
+            help=f"weight, then {what}",
         )
     command.add_argument("--validation-references", nargs="*", default=[], metavar="PATH")
     command.add_argument("--validation-pairs", nargs="*", default=[], metavar="FOLDER")
@@ -164,7 +192,10 @@ def _train(parsed: argparse.Namespace) -> dict:
         for kind, paths in (
             ("references", parsed.validation_references),
             ("pairs", parsed.validation_pairs),
-            ("synthetic", [str(parsed.validation_synthetic)] if parsed.validation_synthetic else []),
+            (
+                "synthetic",
+                [str(parsed.validation_synthetic)] if parsed.validation_synthetic else [],
+            ),
         )
         if paths
     ]
@@ -241,7 +272,9 @@ def _stages(text: str, stage: type) -> tuple:
         parts = [part.split(":") for part in text.split(",")]
         return tuple(stage(float(until), int(patch), int(batch)) for until, patch, batch in parts)
     except ValueError:
-        raise FusionError(f"The stages {text} are not share:patch:batch, comma separated.") from None
+        raise FusionError(
+            f"The stages {text} are not share:patch:batch, comma separated."
+        ) from None
 
 
 def _add_models(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -286,7 +319,9 @@ def _assess(parsed: argparse.Namespace) -> dict:
 
 
 def _add_sample_scene(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    command = commands.add_parser("sample-scene", help="make a synthetic PAN/MS pair with its reference")
+    command = commands.add_parser(
+        "sample-scene", help="make a synthetic PAN/MS pair with its reference"
+    )
     command.set_defaults(command=_sample_scene)
     command.add_argument("--size", type=int, default=512, help="PAN pixels along each side")
     command.add_argument("--bands", type=int, default=4)

@@ -81,7 +81,9 @@ def train_model(
 
     chances = [PAN_CHANCES.get(canonical_band(name), 0.0) for name in band_names]
     if not any(chances):
-        raise FusionError("None of the bands is one a PAN sees: name the bands, such as Blue,Green,Red,NIR.")
+        raise FusionError(
+            "None of the bands is one a PAN sees: name the bands, such as Blue,Green,Red,NIR."
+        )
     patch = settings.stages[-1].patch
     images = _load_all(sources, band_names, ratio, patch, first_seed=1)
     sampler = PatchSampler(images, ratio, chances, settings.seed, Augmentation())
@@ -132,7 +134,9 @@ def _load_all(
             weight = source.weight * float(share)
             images.append(TrainingImage.from_counts(reference, weight, pan))
     if not images:
-        raise FusionError(f"No training image is at least {least} pixels high and wide: add larger scenes.")
+        raise FusionError(
+            f"No training image is at least {least} pixels high and wide: add larger scenes."
+        )
     return images
 
 

@@ -194,8 +194,10 @@ def load_network(model: ModelFile) -> FusionNetwork:
         network = create_model(
             card.method, card.ms_bands, card.guide_bands, card.ratio, **card.options
         )
-        state = {name: value.float() if value.is_floating_point() else value
-                 for name, value in load_file(model.path).items()}
+        state = {
+            name: value.float() if value.is_floating_point() else value
+            for name, value in load_file(model.path).items()
+        }
         network.load_state_dict(state)
     except (SafetensorError, RuntimeError, TypeError, ValueError, OSError) as error:
         raise FusionError(
@@ -205,7 +207,9 @@ def load_network(model: ModelFile) -> FusionNetwork:
     return network.eval()
 
 
-def save_model(path: str | os.PathLike[str], state: dict[str, torch.Tensor], card: ModelCard) -> None:
+def save_model(
+    path: str | os.PathLike[str], state: dict[str, torch.Tensor], card: ModelCard
+) -> None:
     """Write weights, in half precision, and card as one file, whole or not at all."""
     import torch
     from safetensors.torch import save_file
@@ -275,7 +279,9 @@ def _parse_card(text: str, path: str) -> ModelCard:
             and card.margin % card.ratio == 0
         )
     except (ValueError, TypeError, AttributeError) as error:
-        raise FusionError(f"The model card in {path} cannot be read: get the model again.") from error
+        raise FusionError(
+            f"The model card in {path} cannot be read: get the model again."
+        ) from error
     if not sound:
         raise FusionError(f"The model card in {path} contradicts itself: get the model again.")
     return card

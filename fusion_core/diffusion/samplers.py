@@ -107,7 +107,9 @@ def sample(
         indices = list(reversed(range(steps)))
     else:
         raise ValueError(f"indexing must be 'original' or 'published', not {indexing!r}.")
-    levels = [(float(schedule.alpha[t]), float(schedule.sigma[t])) for t in timesteps] + [(1.0, 0.0)]
+    levels = [(float(schedule.alpha[t]), float(schedule.sigma[t])) for t in timesteps] + [
+        (1.0, 0.0)
+    ]
     times = net.time_table(indices)
     lms = condition.lms.float()
     dtype = next(net.parameters()).dtype

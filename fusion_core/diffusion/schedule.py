@@ -60,7 +60,9 @@ class Schedule:
         if grid != "logsnr":
             raise ValueError(f"grid must be one of {GRIDS}, not {grid!r}.")
         log_snr = self.log_snr
-        levels = torch.linspace(float(log_snr[-1]), float(log_snr[0]), steps + 1, dtype=torch.float64)
+        levels = torch.linspace(
+            float(log_snr[-1]), float(log_snr[0]), steps + 1, dtype=torch.float64
+        )
         nearest = (log_snr[None, :] - levels[:-1, None]).abs().argmin(dim=1).tolist()
         # Many steps round to the same t where the schedule is steep: keep them apart.
         for i in range(1, steps):

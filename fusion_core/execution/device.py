@@ -26,11 +26,15 @@ def resolve_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise FusionError(f"There is no device called {name}: use auto, cpu, cuda, cuda:N or mps.") from None
+        raise FusionError(
+            f"There is no device called {name}: use auto, cpu, cuda, cuda:N or mps."
+        ) from None
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
-            raise FusionError(f"PyTorch sees {count} CUDA device(s) and not {name}: use auto or cpu.")
+            raise FusionError(
+                f"PyTorch sees {count} CUDA device(s) and not {name}: use auto or cpu."
+            )
     elif device.type == "mps":
         if not torch.backends.mps.is_available():
             raise FusionError("PyTorch sees no MPS device: use auto or cpu.")
@@ -49,7 +53,9 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
         fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
         return torch.bfloat16 if fast else torch.float32
     if name not in PRECISIONS:
-        raise FusionError(f"There is no precision called {name}: use auto, float32, bfloat16 or float16.")
+        raise FusionError(
+            f"There is no precision called {name}: use auto, float32, bfloat16 or float16."
+        )
     if name == "float16" and device.type == "cpu":
         raise FusionError("The CPU cannot compute in float16: use auto, float32 or bfloat16.")
     return PRECISIONS[name]

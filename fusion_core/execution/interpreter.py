@@ -38,7 +38,9 @@ def find_interpreter(preferred: str | None = None) -> str:
     if chosen:
         missing = missing_packages(chosen)
         if missing is None:
-            raise FusionError(f"{chosen} is not a Python interpreter that runs: choose another in the settings.")
+            raise FusionError(
+                f"{chosen} is not a Python interpreter that runs: choose another in the settings."
+            )
         if missing:
             raise FusionError(
                 f"The Python interpreter {chosen} lacks {', '.join(missing)}: install with {INSTALL}, "

@@ -129,9 +129,7 @@ class LocalExecutor:
 
 
 def _part(batch: TileBatch, start: int, stop: int) -> TileBatch:
-    return TileBatch(
-        *(a[start:stop] for a in (batch.guide, batch.ms, batch.lms, batch.origins))
-    )
+    return TileBatch(*(a[start:stop] for a in (batch.guide, batch.ms, batch.lms, batch.origins)))
 
 
 def _joined(parts: list[FusedTiles]) -> FusedTiles:

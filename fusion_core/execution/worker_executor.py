@@ -150,4 +150,6 @@ class WorkerExecutor:
                 f"install it with {os.path.basename(self.python)} -m pip install torch safetensors pywavelets, "
                 "or choose another interpreter in the settings."
             )
-        return FusionError(f"The computing process ended unexpectedly ({last}): try again on the CPU.")
+        return FusionError(
+            f"The computing process ended unexpectedly ({last}): try again on the CPU."
+        )

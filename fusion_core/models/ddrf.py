@@ -104,11 +104,15 @@ class DDRF(FusionNetwork):
         approximation, _ = wavelet_transform(lms)
         _, details = wavelet_transform(guide)
         # Stacked by kind of detail, then by guide band.
-        details = details[:, :, list(DETAIL_ORDERS[self.detail_order])].transpose(1, 2).flatten(1, 2)
+        details = (
+            details[:, :, list(DETAIL_ORDERS[self.detail_order])].transpose(1, 2).flatten(1, 2)
+        )
         return torch.cat([lms, guide], dim=1), torch.cat([approximation, details], dim=1)
 
     def _blocks(self) -> list[Block]:
-        return [m for part in (self.downs, self.mid, self.ups) for m in part if isinstance(m, Block)]
+        return [
+            m for part in (self.downs, self.mid, self.ups) for m in part if isinstance(m, Block)
+        ]
 
     def _prepare(self, guide: torch.Tensor, ms: torch.Tensor, lms: torch.Tensor) -> _Features:
         encoder, half = self.condition_channels(guide, lms)

@@ -56,8 +56,12 @@ class SSDiff(FusionNetwork):
         self.width = width
         time_width = 4 * TIME_CHANNELS
         self.upsample = PixelShuffleUpsample(ms_bands, ratio)
-        self.raise_ms_dim = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(SLOPE))
-        self.raise_pan_dim = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(SLOPE))
+        self.raise_ms_dim = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(SLOPE)
+        )
+        self.raise_pan_dim = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1), nn.LeakyReLU(SLOPE)
+        )
         self.to_hrms = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1),
             nn.LeakyReLU(SLOPE),
@@ -181,7 +185,9 @@ class Up(nn.Module):
             nn.LeakyReLU(SLOPE),
             *widen(channels, out),
         )
-        self.up1 = nn.Sequential(nn.ConvTranspose2d(channels, out, 2, stride=2), nn.LeakyReLU(SLOPE))
+        self.up1 = nn.Sequential(
+            nn.ConvTranspose2d(channels, out, 2, stride=2), nn.LeakyReLU(SLOPE)
+        )
         self.conv = nn.Conv2d(out, out, 3, padding=1)
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:

@@ -92,8 +92,10 @@ def warped(
         return RasterSource(text, source.label)
 
 
-def _add(parent: ElementTree.Element, name: str, text: str = "", **attributes: str):
-    child = ElementTree.SubElement(parent, name, attributes)
+def _add(
+    parent: ElementTree.Element, tag: str, text: str = "", **attributes: str
+) -> ElementTree.Element:
+    child = ElementTree.SubElement(parent, tag, attributes)
     child.text = text
     return child
 

@@ -168,9 +168,7 @@ def validation_loss(
         condition = network.prepare(batch.guide, batch.ms, batch.lms)
         generator = torch.Generator().manual_seed(number)
         noise = torch.randn(batch.lms.shape, generator=generator).to(device)
-        residual = sample(
-            network, condition, noise, steps=1, objective=objective, value_range=None
-        )
+        residual = sample(network, condition, noise, steps=1, objective=objective, value_range=None)
         total += float((batch.lms + residual - batch.reference).abs().mean())
     return total / len(validation)
 

@@ -1,0 +1,572 @@
+"""The whole fusion job: layers in, one layer out, without QGIS."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import __version__
+from .bands import band_order, canonical_band
+from .errors import Cancelled, FusionError
+from .execution.blending import RowBlender, blend_columns
+from .execution.executor import Executor, FusedTiles, SamplingPlan, TileBatch
+from .execution.tile_plan import TilePlan, plan_tiles
+from .weights import METHOD_TITLES, ModelFile, find_model
+
+if TYPE_CHECKING:
+    from .raster.mosaic import Mosaic
+    from .raster.scene import Scene, SceneWindow
+    from .raster.window import Window
+
+SOLVERS = ("ddim", "dpm++2m")
+GRIDS = ("uniform", "logsnr")
+EXECUTORS = ("local", "worker")
+DATA_TYPES = ("ms", "float32")
+MOST_STEPS = 1000
+
+Extent = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class FuseResult:
+    """What a run did, enough to repeat it.
+
+    Attributes:
+        output, uncertainty: files written.
+        width, height, bands: of the output, in PAN pixels.
+        method, model, digest: the network, its id, and the SHA-256 of its file.
+        steps, solver, grid, seed, samples: the sampling.
+        device, precision: where and how it was computed.
+        tiles: number of tiles computed.
+        seconds: wall clock.
+        version, torch: of this software and of PyTorch.
+    """
+
+    output: str
+    uncertainty: str | None
+    width: int
+    height: int
+    bands: int
+    method: str
+    model: str
+    digest: str
+    steps: int
+    solver: str
+    grid: str
+    seed: int
+    samples: int
+    device: str
+    precision: str
+    tiles: int
+    seconds: float
+    version: str
+    torch: str
+
+    def as_dict(self) -> dict[str, object]:
+        """As JSON can hold it."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class FusePlan:
+    """A checked job: everything is decided, nothing has been computed or written.
+
+    Attributes:
+        scene: the open PAN and MS.
+        model: the network's file.
+        window: PAN pixels to write.
+        tiles: tiles to compute.
+        band_order: where each of the network's bands is among the MS bands.
+        steps, solver, grid, seed, samples: the sampling.
+        dtype: numpy dtype name of the output.
+        notes: sentences the user should read.
+    """
+
+    scene: Scene
+    model: ModelFile
+    window: Window
+    tiles: TilePlan
+    band_order: tuple[int, ...]
+    steps: int
+    solver: str
+    grid: str
+    seed: int
+    samples: int
+    dtype: str
+    notes: tuple[str, ...]
+
+
+def check_fuse(
+    pan: str,
+    ms: str | Sequence[str],
+    output: str | None = None,
+    *,
+    method: str = "ssdiff",
+    model: str = "auto",
+    extent: Extent | None = None,
+    extent_crs: str | None = None,
+    steps: int | None = None,
+    solver: str | None = None,
+    grid: str | None = None,
+    seed: int = 0,
+    samples: int = 1,
+    uncertainty: str | None = None,
+    data_type: str = "ms",
+    creation_options: Sequence[str] = (),
+) -> FusePlan:
+    """Decide everything about a job that can be decided without torch; arguments as for ``fuse``.
+
+    The caller closes ``plan.scene``.
+
+    Raises:
+        FusionError: something does not fit; nothing has been written.
+    """
+    _check_choice("method", method, METHOD_TITLES)
+    _check_choice("data type", data_type, DATA_TYPES)
+    if solver is not None:
+        _check_choice("solver", solver, SOLVERS)
+    if grid is not None:
+        _check_choice("time grid", grid, GRIDS)
+    if steps is not None and not 1 <= steps <= MOST_STEPS:
+        raise FusionError(f"The number of steps is {steps} but must be 1 to {MOST_STEPS}.")
+    if not 1 <= samples <= 100:
+        raise FusionError(f"The number of samples is {samples} but must be 1 to 100.")
+    if uncertainty is not None and samples < 2:
+        raise FusionError("An uncertainty needs 2 samples or more: raise the number of samples.")
+    if output is not None and uncertainty is not None and _same_file(output, uncertainty):
+        raise FusionError("The fused image and the uncertainty have the same name: choose two.")
+    from .raster.formats import check_output
+
+    with ExitStack() as cleanup:
+        scene, chosen = _open(pan, ms, method, model)
+        cleanup.callback(scene.close)
+        plan = _plan(
+            scene, chosen, extent, extent_crs, steps, solver, grid, seed, samples, data_type
+        )
+        for path, dtype in ((output, plan.dtype), (uncertainty, "float32")):
+            if path is not None:
+                pixels = plan.window.height * plan.window.width * scene.ms_bands
+                check_output(
+                    path,
+                    bands=scene.ms_bands,
+                    dtype=dtype,
+                    options=creation_options,
+                    inputs=scene.files,
+                    size=pixels * np.dtype(dtype).itemsize,
+                )
+        cleanup.pop_all()
+    return plan
+
+
+def fuse(
+    pan: str,
+    ms: str | Sequence[str],
+    output: str,
+    *,
+    method: str = "ssdiff",
+    model: str = "auto",
+    extent: Extent | None = None,
+    extent_crs: str | None = None,
+    steps: int | None = None,
+    solver: str | None = None,
+    grid: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    samples: int = 1,
+    uncertainty: str | None = None,
+    data_type: str = "ms",
+    creation_options: Sequence[str] = (),
+    batch_size: int | None = None,
+    executor: str = "local",
+    python: str | None = None,
+    threads: int | None = None,
+    progress: Callable[[float], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    report: Callable[[str], None] | None = None,
+) -> FuseResult:
+    """Fuse a PAN and an MS image.
+
+    Args:
+        pan: GDAL name of the PAN image.
+        ms: GDAL name of the MS image, or one name for each band.
+        output: the fused image to write, on PAN's grid; appears when it is whole.
+        method: "ssdiff" or "ddrf".
+        model: "auto" for the installed one that fits, an installed one's id, or a .safetensors file.
+        extent: xmin, ymin, xmax, ymax to fuse; the whole overlap of both images by default.
+        extent_crs: WKT of the extent's coordinate system, PAN's by default.
+        steps, solver, grid: number of network calls, "ddim" or "dpm++2m", "uniform" or "logsnr"; the model's own by default.
+        seed: of the noise; the same seed gives the same image.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: "auto", "float32", "bfloat16" or "float16".
+        samples: how many images are drawn and averaged.
+        uncertainty: where to write the samples' standard deviation, float32; needs two samples or more.
+        data_type: "ms" for MS's own, or "float32".
+        creation_options: GDAL creation options, "KEY=VALUE".
+        batch_size: tiles computed at once; found for the device by default.
+        executor: "local" computes in this process, "worker" in a child process.
+        python: interpreter of the worker; found if None.
+        threads: CPU threads; one core stays free by default.
+        progress: told the share done, 0 to 1, at least once for each network call.
+        cancelled: asked often; when it says True the job stops and leaves no file.
+        report: told what was decided, line by line.
+
+    Returns:
+        What was done.
+
+    Raises:
+        FusionError: something is wrong with the input, the model, the machine or the disk; nothing was written.
+        Cancelled: ``cancelled`` said so; nothing was written.
+    """
+    started = time.monotonic()
+    _check_choice("executor", executor, EXECUTORS)
+    if batch_size is not None and batch_size < 1:
+        raise FusionError(f"The batch size is {batch_size} but must be 1 or more.")
+    plan = check_fuse(
+        pan,
+        ms,
+        output,
+        method=method,
+        model=model,
+        extent=extent,
+        extent_crs=extent_crs,
+        steps=steps,
+        solver=solver,
+        grid=grid,
+        seed=seed,
+        samples=samples,
+        uncertainty=uncertainty,
+        data_type=data_type,
+        creation_options=creation_options,
+    )
+    stop = cancelled or (lambda: False)
+    tell = report or (lambda line: None)
+    with ExitStack() as cleanup:
+        cleanup.callback(plan.scene.close)
+        sampling = _sampling_plan(plan, device, precision, threads)
+        computer = _executor(executor, sampling, python, stop)
+        cleanup.callback(computer.close)
+        for line in (*_description(plan, computer), *plan.notes):
+            tell(line)
+        result = FuseResult(
+            output=output,
+            uncertainty=uncertainty,
+            width=plan.window.width,
+            height=plan.window.height,
+            bands=plan.scene.ms_bands,
+            method=method,
+            model=plan.model.card.id,
+            digest=plan.model.digest(),
+            steps=plan.steps,
+            solver=plan.solver,
+            grid=plan.grid,
+            seed=seed,
+            samples=samples,
+            device=computer.info.device,
+            precision=computer.info.precision,
+            tiles=plan.tiles.count,
+            seconds=0.0,
+            version=__version__,
+            torch=computer.info.torch_version,
+        )
+        provenance = _provenance(result, pan, ms)
+        targets = [(output, plan.dtype)]
+        if uncertainty is not None:
+            targets.append((uncertainty, "float32"))
+        mosaics = [
+            cleanup.enter_context(_mosaic(plan, path, dtype, creation_options, provenance))
+            for path, dtype in targets
+        ]
+        _run(plan, computer, mosaics, batch_size, progress or (lambda share: None), stop)
+        for mosaic in mosaics:
+            mosaic.commit()
+    return FuseResult(**{**asdict(result), "seconds": round(time.monotonic() - started, 3)})
+
+
+def _check_choice(what: str, value: str, choices: Sequence[str] | dict) -> None:
+    if value not in choices:
+        raise FusionError(f"There is no {what} called {value}: use one of {', '.join(choices)}.")
+
+
+def _same_file(one: str, other: str) -> bool:
+    return os.path.abspath(one) == os.path.abspath(other)
+
+
+def _open(pan: str, ms: str | Sequence[str], method: str, model: str) -> tuple[Scene, ModelFile]:
+    """Open the scene at the ratio of the model that fits it."""
+    from .raster.scene import Scene
+
+    scene = Scene.open(pan, ms)
+    try:
+        chosen = find_model(
+            method,
+            scene.ms_bands,
+            scene.ratio,
+            model,
+            band_names=scene.band_names,
+            guide_bands=scene.pan_bands,
+        )
+        if chosen.card.ratio == scene.ratio:
+            return scene, chosen
+    except BaseException:
+        scene.close()
+        raise
+    scene.close()
+    return Scene.open(pan, ms, chosen.card.ratio), chosen
+
+
+def _plan(
+    scene: Scene,
+    model: ModelFile,
+    extent: Extent | None,
+    extent_crs: str | None,
+    steps: int | None,
+    solver: str | None,
+    grid: str | None,
+    seed: int,
+    samples: int,
+    data_type: str,
+) -> FusePlan:
+    card = model.card
+    window = scene.overlap
+    if extent is not None:
+        window = scene.window_of_extent(*extent, extent_crs)
+        if min(window.height, window.width) < card.ratio:
+            raise FusionError(
+                f"The extent covers {window.width} x {window.height} PAN pixels, less than one MS pixel: "
+                "choose a larger one."
+            )
+    order, notes = _band_order(scene, model)
+    return FusePlan(
+        scene=scene,
+        model=model,
+        window=window,
+        tiles=plan_tiles(
+            (window.row, window.col, window.height, window.width),
+            scene.phase,
+            card.tile,
+            card.margin,
+        ),
+        band_order=order,
+        steps=card.steps if steps is None else steps,
+        solver=card.solver if solver is None else solver,
+        grid=card.grid if grid is None else grid,
+        seed=seed,
+        samples=samples,
+        dtype=scene.ms_dtype if data_type == "ms" else data_type,
+        notes=notes,
+    )
+
+
+def _band_order(scene: Scene, model: ModelFile) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Match MS bands to the network's by name; where names are missing trust the order and say so."""
+    wanted = model.card.band_names
+    identity = tuple(range(scene.ms_bands))
+    if not wanted:
+        return identity, ()
+    order = band_order(wanted, scene.band_names)
+    if order is not None:
+        return tuple(order), ()
+    if all(canonical_band(name) for name in scene.band_names):
+        raise FusionError(
+            f"The MS bands are {', '.join(scene.band_names)} but the model {model.card.id} is for "
+            f"{', '.join(wanted)}: choose another model or other bands."
+        )
+    note = f"The MS bands do not say what they are; taken to be {', '.join(wanted)}, in this order."
+    return identity, (note,)
+
+
+def _sampling_plan(
+    plan: FusePlan, device: str, precision: str, threads: int | None
+) -> SamplingPlan:
+    scale = _ms_scale(plan)[:, 0, 0]
+    order = list(plan.band_order)
+    limits = plan.scene.ms_limits[order] / scale[order, None]
+    contrast = limits[:, 1] - limits[:, 0]
+    # Sharp pixels may leave the MS image's range by as much as that range is wide, but not turn negative.
+    # A constant image leaves no room at all and so stays constant.
+    low = np.maximum(limits[:, 0] - contrast, np.minimum(limits[:, 0], 0))
+    high = limits[:, 1] + contrast
+    return SamplingPlan(
+        model=plan.model.path,
+        steps=plan.steps,
+        solver=plan.solver,
+        grid=plan.grid,
+        seed=plan.seed,
+        samples=plan.samples,
+        value_range=tuple((float(a), float(b)) for a, b in zip(low, high)),
+        device=device,
+        precision=precision,
+        threads=threads,
+    )
+
+
+def _executor(
+    name: str, sampling: SamplingPlan, python: str | None, stop: Callable[[], bool]
+) -> Executor:
+    if name == "worker":
+        from .execution.interpreter import find_interpreter
+        from .execution.worker_executor import WorkerExecutor
+
+        return WorkerExecutor(sampling, find_interpreter(python), stop)
+    try:
+        from .execution.local import LocalExecutor
+    except ModuleNotFoundError as error:
+        from .execution.interpreter import INSTALL
+
+        raise FusionError(
+            f"This Python lacks {error.name}: install it with {INSTALL}, or use the worker with another interpreter."
+        ) from error
+    return LocalExecutor(sampling)
+
+
+def _description(plan: FusePlan, computer: Executor) -> Iterator[str]:
+    card, info, scene = plan.model.card, computer.info, plan.scene
+    yield f"Model {card.id}, {plan.steps} step(s) of {plan.solver} on a {plan.grid} grid, seed {plan.seed}"
+    yield f"Computing on {info.device} in {info.precision}, PyTorch {info.torch_version}"
+    yield (
+        f"{plan.window.width} x {plan.window.height} PAN pixels, ratio {scene.true_ratio:.4g}, "
+        f"{plan.tiles.count} tiles of {card.tile} pixels"
+    )
+
+
+def _provenance(result: FuseResult, pan: str, ms: str | Sequence[str]) -> dict[str, str]:
+    """What the file says of its making, enough to repeat it."""
+    skipped = ("output", "uncertainty", "seconds", "width", "height", "bands", "tiles")
+    tags = {key: str(value) for key, value in asdict(result).items() if key not in skipped}
+    tags["pan"] = os.path.basename(pan)
+    tags["ms"] = ", ".join(os.path.basename(name) for name in ([ms] if isinstance(ms, str) else ms))
+    return tags
+
+
+def _mosaic(
+    plan: FusePlan, path: str, dtype: str, options: Sequence[str], provenance: dict[str, str]
+) -> Mosaic:
+    from .raster.mosaic import Mosaic
+
+    scene = plan.scene
+    return Mosaic(
+        path,
+        window=plan.window,
+        scene=scene,
+        bands=scene.ms_bands,
+        dtype=dtype,
+        nodata=scene.nodata,
+        band_names=scene.band_names,
+        creation_options=options,
+        metadata=provenance,
+    )
+
+
+def _ms_scale(plan: FusePlan) -> np.ndarray:
+    """Divisor of each MS band, in the scene's band order, (C, 1, 1)."""
+    kind = plan.model.card.normalisation
+    scale = plan.scene.ms_scale if kind == "percentile" else np.full(plan.scene.ms_bands, kind)
+    return scale.astype(np.float32)[:, None, None]
+
+
+def _pan_scale(plan: FusePlan) -> np.ndarray:
+    """Divisor of each PAN band, (P, 1, 1)."""
+    kind = plan.model.card.normalisation
+    scale = plan.scene.pan_scale if kind == "percentile" else np.full(plan.scene.pan_bands, kind)
+    return scale.astype(np.float32)[:, None, None]
+
+
+def _run(
+    plan: FusePlan,
+    computer: Executor,
+    mosaics: Sequence[Mosaic],
+    batch_size: int | None,
+    progress: Callable[[float], None],
+    stop: Callable[[], bool],
+) -> None:
+    """Compute, blend and write one row of tiles after another."""
+    axis, calls = plan.tiles.rows, plan.steps * plan.samples
+    total = plan.tiles.count * calls
+    done = 0
+
+    def on_call(tiles: int) -> None:
+        nonlocal done
+        done += tiles
+        progress(min(1.0, done / total))
+        if stop():
+            raise Cancelled
+
+    progress(0.0)
+    blenders = [RowBlender(axis.margin) for _ in mosaics]
+    scale = _ms_scale(plan)
+    left = plan.window.col - plan.tiles.cols.covered[0]
+    cols = slice(left, left + plan.window.width)
+    for index in range(axis.first, axis.last + 1):
+        if stop():
+            raise Cancelled
+        strip = plan.scene.read(_strip_window(plan, index))
+        fused = _fuse_strip(plan, computer, strip, index, batch_size, on_call)
+        done = (index - axis.first + 1) * plan.tiles.cols.count * calls
+        progress(done / total)
+        top = axis.position(index)
+        # What the strip finishes of the window: the rows before the next strip's first.
+        first, end = max(0, axis.start - top), min(axis.stride, axis.stop - top)
+        for mosaic, blender, tiles in zip(mosaics, blenders, (fused.residual, fused.spread)):
+            finished = blender.add(blend_columns(tiles, axis.margin))
+            if end <= first:
+                continue
+            values = finished[:, first:end, cols] * scale
+            if tiles is fused.residual:
+                values += strip.lms[:, first:end, cols]
+            mosaic.write(top + first - axis.start, values, strip.valid[first:end, cols])
+
+
+def _strip_window(plan: FusePlan, index: int) -> Window:
+    from .raster.window import Window
+
+    first, end = plan.tiles.cols.covered
+    return Window(plan.tiles.rows.position(index), first, plan.tiles.rows.tile, end - first)
+
+
+def _fuse_strip(
+    plan: FusePlan,
+    computer: Executor,
+    strip: SceneWindow,
+    index: int,
+    batch_size: int | None,
+    on_call: Callable[[int], None],
+) -> FusedTiles:
+    """The residual of a row of tiles, bands in the scene's order; tiles without a valid pixel stay zero."""
+    cols, card, order = plan.tiles.cols, plan.model.card, list(plan.band_order)
+    guide = _cut(strip.pan / _pan_scale(plan), cols.stride, card.tile)
+    scaled_ms, scaled_lms = strip.ms / _ms_scale(plan), strip.lms / _ms_scale(plan)
+    ms = _cut(scaled_ms[order], cols.stride // card.ratio, card.tile // card.ratio)
+    lms = _cut(scaled_lms[order], cols.stride, card.tile)
+    wanted = np.flatnonzero(_cut(strip.valid[None], cols.stride, card.tile).any(axis=(1, 2, 3)))
+    origins = np.stack(
+        [
+            np.full(cols.count, plan.tiles.rows.position(index)),
+            cols.position(cols.first) + cols.stride * np.arange(cols.count),
+        ],
+        axis=1,
+    ).astype(np.int64)
+    shape = (cols.count, len(order), card.tile, card.tile)
+    residual = np.zeros(shape, np.float32)
+    spread = np.zeros(shape, np.float32) if plan.samples > 1 else None
+    size = batch_size or computer.info.batch_size
+    for start in range(0, len(wanted), size):
+        part = wanted[start : start + size]
+        batch = TileBatch(*(np.ascontiguousarray(a[part]) for a in (guide, ms, lms, origins)))
+        tiles = computer.run(batch, on_call)
+        residual[part[:, None], order] = tiles.residual
+        if spread is not None:
+            spread[part[:, None], order] = tiles.spread
+    return FusedTiles(residual, spread)
+
+
+def _cut(strip: np.ndarray, stride: int, tile: int) -> np.ndarray:
+    """Tiles (n, C, tile, tile) of a strip (C, tile, W), as views."""
+    windows = np.lib.stride_tricks.sliding_window_view(strip, tile, axis=2)[:, :, ::stride]
+    return windows.transpose(2, 0, 1, 3)
