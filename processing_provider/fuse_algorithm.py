@@ -213,7 +213,7 @@ class FuseAlgorithm(Algorithm):
     def canExecute(self) -> tuple[bool, str]:
         """Whether PyTorch was found; asked by the toolbox when it opens the dialog."""
         try:
-            find_interpreter(settings.interpreter() or None)
+            self._interpreter()
         except FusionError as error:
             return False, str(error)
         return True, ""
@@ -223,11 +223,14 @@ class FuseAlgorithm(Algorithm):
         try:
             self.check_values(parameters, context)
             inputs, _ = self._inputs(parameters, context)
-            fusion.check_fuse(
+            plan = fusion.check_fuse(
                 **inputs,
                 output=_destination(parameters.get(self.OUTPUT)),
                 uncertainty=_destination(parameters.get(self.UNCERTAINTY)),
             )
+            plan.scene.close()
+            # Only the toolbox asks canExecute.
+            self._interpreter()
         except FusionError as error:
             return False, str(error)
         return True, ""
@@ -237,7 +240,10 @@ class FuseAlgorithm(Algorithm):
         try:
             self.check_values(parameters, context)
             self._job, ms_layers = self._inputs(parameters, context)
-            self._job["python"] = find_interpreter(settings.interpreter() or None)
+            self._job["device"] = self.parameterAsString(parameters, self.DEVICE, context).strip()
+            self._job["precision"] = self.parameterAsEnumString(parameters, self.PRECISION, context)
+            self._job["threads"] = settings.threads() or None
+            self._job["python"] = self._interpreter()
         except FusionError as error:
             raise QgsProcessingException(str(error)) from error
         self._job["output"] = self.parameterAsOutputLayer(parameters, self.OUTPUT, context)
@@ -264,8 +270,7 @@ class FuseAlgorithm(Algorithm):
             raise QgsProcessingException(str(error)) from error
         feedback.pushInfo(
             tr(
-                "Model {model} ({digest}), seed {seed}, {steps} steps of {solver}, {precision} on "
-                "{device}: {tiles} tiles in {seconds:.1f} s."
+                "Fused {width} x {height} pixels in {seconds:.1f} s; SHA-256 of the model: {digest}"
             ).format(**result.as_dict())
         )
         outputs = {self.OUTPUT: self._job["output"], self.UNCERTAINTY: self._job["uncertainty"]}
@@ -278,8 +283,13 @@ class FuseAlgorithm(Algorithm):
             FusedLayerStyle(self._renderer).attach(context.layerToLoadOnCompletionDetails(output))
         return {}
 
+    @staticmethod
+    def _interpreter() -> str:
+        """The Python that has PyTorch, quickly: answers are remembered."""
+        return find_interpreter(settings.interpreter() or None)
+
     def _inputs(self, parameters, context) -> tuple[dict, list[QgsRasterLayer]]:
-        """Everything but the outputs as arguments of ``fuse``, and the layers among the MS rasters.
+        """What ``check_fuse`` and ``fuse`` both take, outputs aside, and the MS layers of the project.
 
         Raises:
             FusionError: a parameter that ``fuse`` could not use.
@@ -302,8 +312,6 @@ class FuseAlgorithm(Algorithm):
             "extent_crs": extent_crs,
             "steps": steps,
             "seed": self.parameterAsInt(parameters, self.SEED, context),
-            "device": self.parameterAsString(parameters, self.DEVICE, context).strip() or "auto",
-            "precision": self.parameterAsEnumString(parameters, self.PRECISION, context),
             "samples": self.parameterAsInt(parameters, self.SAMPLES, context),
             "data_type": self.parameterAsEnumString(parameters, self.DATA_TYPE, context),
             "creation_options": [option for option in options.split("|") if option],

@@ -8,8 +8,9 @@ from qgis.core import (
     QgsProcessingParameterRasterDestination,
 )
 
-from ..fusion_core import sample_scene as scenes
 from ..fusion_core.errors import FusionError
+from ..fusion_core.raster.sample_scene_files import write_sample_scene
+from ..fusion_core.sample_scene import make_sample_scene
 from ..ui.translation import tr
 from .algorithm import Algorithm
 
@@ -68,25 +69,28 @@ class SampleSceneAlgorithm(Algorithm):
                 self.SIZE,
                 tr("Size"),
                 512,
-                64,
-                4096,
+                16,
+                8192,
                 tr("Width and height of PAN and the reference in pixels."),
             ),
             (
                 self.BANDS,
                 tr("MS bands"),
                 4,
-                4,
-                8,
-                tr("4 (blue, green, red, near infrared) or 8 bands as on WorldView-3."),
+                2,
+                256,
+                tr(
+                    "4 are blue, green, red and near infrared, 8 those of WorldView-3; many stand "
+                    "for a hyperspectral sensor."
+                ),
             ),
             (
                 self.RATIO,
                 tr("Ratio"),
                 4,
                 2,
-                4,
-                tr("PAN pixels along one MS pixel: 2 or 4."),
+                16,
+                tr("PAN pixels along one MS pixel, usually 2 or 4."),
             ),
             (
                 self.SEED,
@@ -113,17 +117,15 @@ class SampleSceneAlgorithm(Algorithm):
             self.add(QgsProcessingParameterRasterDestination(name, label), text)
 
     def checkParameterValues(self, parameters, context) -> tuple[bool, str]:
-        """Refuse sizes that are no whole number of MS pixels, and unknown sensors."""
+        """Refuse sizes that are no whole number of MS pixels, and numbers out of range."""
         try:
             self.check_values(parameters, context)
-            size, bands, ratio, _seed = self._numbers(parameters, context)
-            if bands not in (4, 8):
-                raise FusionError(tr("BANDS is {}: give 4 or 8.").format(bands))
-            if ratio not in (2, 4):
-                raise FusionError(tr("RATIO is {}: give 2 or 4.").format(ratio))
+            size, _bands, ratio, _seed = self._numbers(parameters, context)
             if size % ratio:
                 raise FusionError(
-                    tr("SIZE is {}: give a multiple of RATIO ({}).").format(size, ratio)
+                    tr("SIZE is {size}: give a multiple of RATIO, {ratio}.").format(
+                        size=size, ratio=ratio
+                    )
                 )
         except FusionError as error:
             return False, str(error)
@@ -137,14 +139,11 @@ class SampleSceneAlgorithm(Algorithm):
         }
         size, bands, ratio, seed = self._numbers(parameters, context)
         try:
-            scenes.write_sample_scene(
+            write_sample_scene(
+                make_sample_scene(size, bands, ratio, seed),
                 paths[self.PAN],
                 paths[self.MS],
                 paths[self.REFERENCE],
-                size=size,
-                bands=bands,
-                ratio=ratio,
-                seed=seed,
             )
         except FusionError as error:
             raise QgsProcessingException(str(error)) from error
