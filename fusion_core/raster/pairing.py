@@ -15,10 +15,9 @@ from .georeference import (
     Geotransform,
     PixelMap,
     edge_points,
-    shifted,
 )
+from .reprojection import ReprojectedStack
 from .stack import RasterStack
-from .warping import warped
 from .window import Window
 
 RATIOS = (2, 4)
@@ -32,8 +31,8 @@ GREATEST_MISFIT = 1.6
 GREATEST_STRETCH = 2.0
 """How much longer than wide an MS pixel may be, in PAN pixels."""
 
-WARP_MARGIN = 4
-"""Coarse pixels around PAN that a warped MS raster has, for interpolation at the edge of PAN."""
+MARGIN = 4
+"""Coarse pixels around PAN that a reprojected MS raster has, for interpolation at the edge of PAN."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Pairing:
     """A PAN and an MS raster that fit.
 
     Attributes:
-        ms: the MS raster on PAN's map and orientation: the given one, or a warped view of it.
+        ms: the MS raster on PAN's map and orientation: the given one, or a reprojected view of it.
         ratio: PAN pixels a coarse pixel.
         true_ratio: PAN pixels an MS pixel.
         rows: alignment of the rows.
@@ -49,7 +48,7 @@ class Pairing:
         overlap: PAN pixels that both cover.
     """
 
-    ms: RasterStack
+    ms: RasterStack | ReprojectedStack
     ratio: int
     true_ratio: float
     rows: AxisAlignment
@@ -101,20 +100,17 @@ def pair(pan: RasterStack, ms: RasterStack, ratio: int | None) -> Pairing:
         seen_ms = ms
     else:
         overlap = _footprint(pan, ms, pan_grid, ms_grid, seen)
-        rows, cols = (_warped_axis(size, ratio) for size in (pan.rows, pan.cols))
-        grid = shifted(pan_grid, -WARP_MARGIN * ratio, -WARP_MARGIN * ratio, ratio)
-        srs = ms.srs if pan.srs is None else pan.srs
-        seen_ms = RasterStack(
-            [warped(source, srs, grid, rows.ms_size, cols.ms_size) for source in ms.sources]
-        )
+        rows, cols = (_reprojected_axis(size, ratio) for size in (pan.rows, pan.cols))
+        size = (rows.ms_size, cols.ms_size)
+        seen_ms = ReprojectedStack(ms, to_ms, jacobian, ratio, MARGIN, size)
     if overlap.empty:
         raise _no_overlap(pan, ms)
     return Pairing(seen_ms, ratio, true_ratio, rows, cols, overlap)
 
 
-def _warped_axis(pan_size: int, ratio: int) -> AxisAlignment:
-    size = -(-pan_size // ratio) + 2 * WARP_MARGIN
-    return AxisAlignment(pan_size, size, ratio, 1 / ratio, WARP_MARGIN, 0, WARP_MARGIN)
+def _reprojected_axis(pan_size: int, ratio: int) -> AxisAlignment:
+    size = -(-pan_size // ratio) + 2 * MARGIN
+    return AxisAlignment(pan_size, size, ratio, 1 / ratio, MARGIN, 0, MARGIN)
 
 
 def _grids(
@@ -212,7 +208,7 @@ def _footprint(
     ms_grid: Geotransform,
     pan_outline: np.ndarray,
 ) -> Window:
-    """The PAN pixels inside the rectangle around what a warped MS raster covers."""
+    """The PAN pixels inside the rectangle around what a reprojected MS raster covers."""
     whole = Window(0, 0, pan.rows, pan.cols)
     size = np.array([ms.cols, ms.rows])
     if ((pan_outline >= 0) & (pan_outline <= size)).all():

@@ -24,6 +24,7 @@ from .georeference import (
     wkt_of,
 )
 from .pairing import Pairing, pair
+from .reprojection import ReprojectedStack
 from .source import BandProfile
 from .stack import RasterStack
 from .statistics import BandLevels, band_levels
@@ -242,7 +243,7 @@ class Scene:
         return ms, lms, holds
 
     def _read_filled(
-        self, stack: RasterStack, needed: Window, levels: str
+        self, stack: RasterStack | ReprojectedStack, needed: Window, levels: str
     ) -> tuple[np.ndarray, np.ndarray | None, Window]:
         """Read a window inside a raster, with the surroundings its invalid pixels are filled from.
 

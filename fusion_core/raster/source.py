@@ -112,7 +112,6 @@ class RasterSource:
         if not data:
             raise FusionError(f"{self.label} has only an alpha band: choose another raster.")
         self.bands = len(data)
-        self.alpha_number = alpha[0] + 1 if alpha else None
         self.band_numbers = [i + 1 for i in data]
         data_bands = [bands[i] for i in data]
 
