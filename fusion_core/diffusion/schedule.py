@@ -9,6 +9,7 @@ import torch
 
 OFFSET = 0.008
 LARGEST_BETA = 0.999
+FIRST_LOG_SNR = -1.0
 GRIDS = ("uniform", "logsnr")
 INDEXINGS = ("original", "published")
 
@@ -46,8 +47,8 @@ class Schedule:
 
         Args:
             steps: number of network calls, 1 to T.
-            grid: "uniform" in t, or "logsnr": uniform in log(alpha / sigma), where the schedule's first half,
-                nearly pure noise for a residual much smaller than 1, gets fewer steps.
+            grid: "uniform" in t; or "logsnr", which after the first call at t = T-1 is uniform in log(alpha / sigma)
+                from -1: a residual of a few hundredths is invisible in more noise than that.
 
         Raises:
             ValueError: steps or grid out of range.
@@ -60,10 +61,13 @@ class Schedule:
         if grid != "logsnr":
             raise ValueError(f"grid must be one of {GRIDS}, not {grid!r}.")
         log_snr = self.log_snr
-        levels = torch.linspace(
-            float(log_snr[-1]), float(log_snr[0]), steps + 1, dtype=torch.float64
-        )
-        nearest = (log_snr[None, :] - levels[:-1, None]).abs().argmin(dim=1).tolist()
+        last = float(log_snr[0])
+        count = steps - 1
+        middle = (FIRST_LOG_SNR + last) / 2
+        levels = torch.linspace(FIRST_LOG_SNR, last, count, dtype=torch.float64)
+        levels = torch.full((1,), middle, dtype=torch.float64) if count == 1 else levels
+        nearest = [self.train_steps - 1]
+        nearest += (log_snr[None, :] - levels[:, None]).abs().argmin(dim=1).tolist()
         # Many steps round to the same t where the schedule is steep: keep them apart.
         for i in range(1, steps):
             nearest[i] = min(nearest[i], nearest[i - 1] - 1)
