@@ -31,6 +31,11 @@ NOT_STANDALONE = {"VRT", "MEM", "DERIVED", "WMS", "WMTS", "COG"}
 
 TRIAL_SIZE = 64
 
+BUFFER_BYTES = 1 << 28
+"""Most that a row of blocks should take; wide scenes of many bands get smaller blocks."""
+
+BLOCKS = (256, 128, 64)
+
 
 @dataclass(frozen=True)
 class OutputFormat:
@@ -124,6 +129,33 @@ def check_output(
     return form
 
 
+def geotiff_options(
+    bands: int, row_bytes: int, given: Sequence[str] = (), rgb: bool = False
+) -> list[str]:
+    """GeoTIFF creation options: those given, and defaults for all that they leave open.
+
+    Args:
+        bands: number of bands.
+        row_bytes: bytes of one row of one band.
+        given: options, "KEY=VALUE".
+        rgb: whether the first three bands are red, green and blue.
+    """
+    keys = {option.split("=", 1)[0].strip().upper() for option in given}
+    options = []
+    if "BIGTIFF" not in keys:
+        options.append("BIGTIFF=IF_SAFER")
+    if not keys & {"TILED", "BLOCKXSIZE", "BLOCKYSIZE"}:
+        fitting = [side for side in BLOCKS if side * row_bytes * bands <= BUFFER_BYTES]
+        side = fitting[0] if fitting else BLOCKS[-1]
+        options += ["TILED=YES", f"BLOCKXSIZE={side}", f"BLOCKYSIZE={side}"]
+    if "INTERLEAVE" not in keys and bands > 16:
+        options.append("INTERLEAVE=BAND")
+    if not rgb and not keys & {"PHOTOMETRIC", "ALPHA"}:
+        # GDAL would call any three bytes red, green and blue, and a fourth one alpha.
+        options += ["PHOTOMETRIC=MINISBLACK", "ALPHA=NO"]
+    return [*options, *given]
+
+
 def _driver_for(extension: str) -> str | None:
     if not extension:
         return None
@@ -146,6 +178,12 @@ def _try(form: OutputFormat, path: str, bands: int, dtype: str) -> None:
     folder = f"/vsimem/{uuid.uuid4().hex}"
     trial = f"{folder}/trial{os.path.splitext(name)[1]}"
     driver = gdal.GetDriverByName(form.driver)
+    types = (driver.GetMetadataItem(gdal.DMD_CREATIONDATATYPES) or "").split()
+    if types and gdal.GetDataTypeName(GDAL_TYPES[dtype]) not in types:
+        # CreateCopy would clip the values to a type that the format has, with a warning.
+        raise FusionError(
+            f"{driver.LongName} files such as {name} cannot hold {dtype}: choose a name that ends in .tif."
+        )
     size = (TRIAL_SIZE, TRIAL_SIZE, bands, GDAL_TYPES[dtype])
     with quiet_gdal() as messages:
         try:

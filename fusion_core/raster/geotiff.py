@@ -9,7 +9,7 @@ import numpy as np
 from osgeo import gdal
 
 from ..errors import FusionError
-from .formats import GDAL_TYPES
+from .formats import GDAL_TYPES, geotiff_options
 from .gdal_calls import gdal_errors_as
 from .georeference import Geotransform, srs_from_wkt, wkt_of
 from .partial import PartialOutput
@@ -70,7 +70,7 @@ def write_geotiff(
         crs_wkt: coordinate system as WKT or "EPSG:...", "" for none.
         band_names: descriptions of the bands.
         nodata: nodata value, None for none.
-        creation_options: of GDAL's GeoTIFF driver, "KEY=VALUE"; tiled if empty.
+        creation_options: of GDAL's GeoTIFF driver, "KEY=VALUE".
 
     Raises:
         FusionError: it cannot be written.
@@ -79,7 +79,7 @@ def write_geotiff(
         raise FusionError(f"Rasters of {array.dtype.name} cannot be written: choose float32.")
     bands, height, width = array.shape
     gdal_type = GDAL_TYPES[array.dtype.name]
-    options = list(creation_options) or ["TILED=YES", "PHOTOMETRIC=MINISBLACK", "ALPHA=NO"]
+    options = geotiff_options(bands, width * array.dtype.itemsize, creation_options)
     problem = f"{path} cannot be written: check the space on the disk and the creation options"
     partial = PartialOutput(path)
     dataset = None

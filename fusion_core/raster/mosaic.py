@@ -9,7 +9,7 @@ import numpy as np
 from osgeo import gdal
 
 from ..errors import FusionError
-from .formats import GDAL_TYPES, check_output
+from .formats import GDAL_TYPES, check_output, geotiff_options
 from .gdal_calls import GdalMessages, gdal_errors_as, quiet_gdal
 from .georeference import srs_from_wkt
 from .partial import PartialOutput
@@ -25,10 +25,6 @@ COLOURS = {
 if hasattr(gdal, "GCI_NIRBand"):
     COLOURS["nir"] = gdal.GCI_NIRBand
 
-BUFFER_BYTES = 1 << 28
-"""Most that a row of blocks should take; wide scenes of many bands get smaller blocks."""
-
-BLOCKS = (256, 128, 64)
 LEAST_BUFFER_ROWS = 32
 GREATEST_BUFFER_ROWS = 1024
 
@@ -115,9 +111,9 @@ class Mosaic:
         else:
             self._growing = os.path.join(os.path.dirname(self._partial.path), ".rows.tif")
             given = ()
-        defaults = _default_options(bands, width * self._dtype.itemsize, colours, given)
+        options = geotiff_options(bands, width * self._dtype.itemsize, given, _is_rgb(colours))
         self._dataset = gdal.GetDriverByName("GTiff").Create(
-            self._growing, width, height, bands, GDAL_TYPES[self._dtype.name], [*defaults, *given]
+            self._growing, width, height, bands, GDAL_TYPES[self._dtype.name], options
         )
         messages.require(self._dataset)
         geotransform = scene.geotransform_at(self._window)
@@ -343,33 +339,13 @@ def _colours(
     colours: list[int | None] = [None] * bands
     if not like_ms:
         return colours
+    unknown = (gdal.GCI_Undefined, gdal.GCI_GrayIndex, gdal.GCI_PaletteIndex)
     for index in range(min(bands, scene.ms_bands)):
         colour = scene.band_profiles[index].colour
-        if colour not in (gdal.GCI_Undefined, gdal.GCI_GrayIndex, gdal.GCI_PaletteIndex):
-            colours[index] = colour
-        elif index < len(band_names):
-            colours[index] = COLOURS.get(band_names[index].strip().lower())
+        name = band_names[index].strip().lower() if index < len(band_names) else ""
+        # The name first: GDAL calls any three bytes red, green and blue.
+        colours[index] = COLOURS.get(name, None if colour in unknown else colour)
     return colours
-
-
-def _default_options(
-    bands: int, row_bytes: int, colours: Sequence[int | None], given: Sequence[str]
-) -> list[str]:
-    """GeoTIFF creation options for all that the user left open."""
-    keys = {option.split("=", 1)[0].strip().upper() for option in given}
-    options = []
-    if "BIGTIFF" not in keys:
-        options.append("BIGTIFF=IF_SAFER")
-    if not keys & {"TILED", "BLOCKXSIZE", "BLOCKYSIZE"}:
-        fitting = [side for side in BLOCKS if side * row_bytes * bands <= BUFFER_BYTES]
-        side = fitting[0] if fitting else BLOCKS[-1]
-        options += ["TILED=YES", f"BLOCKXSIZE={side}", f"BLOCKYSIZE={side}"]
-    if "INTERLEAVE" not in keys and bands > 16:
-        options.append("INTERLEAVE=BAND")
-    if "PHOTOMETRIC" not in keys and not _is_rgb(colours):
-        # GDAL would call any three bytes red, green and blue, and a fourth one alpha.
-        options += ["PHOTOMETRIC=MINISBLACK"] + ["ALPHA=NO"] * ("ALPHA" not in keys)
-    return options
 
 
 def _is_rgb(colours: Sequence[int | None]) -> bool:
