@@ -127,8 +127,18 @@ def transformed(transformation: osr.CoordinateTransformation, places: np.ndarray
         try:
             moved = np.array(transformation.TransformPoints(places.tolist()))[:, :2]
         except RuntimeError:
-            moved = np.full(places.shape, np.nan)
+            # In the bindings' exception mode one bad point fails them all.
+            moved = np.array([_one_transformed(transformation, place) for place in places.tolist()])
     return np.where(np.isfinite(moved), moved, np.nan)
+
+
+def _one_transformed(
+    transformation: osr.CoordinateTransformation, place: list[float]
+) -> tuple[float, float]:
+    try:
+        return tuple(transformation.TransformPoint(*place)[:2])
+    except RuntimeError:
+        return (np.nan, np.nan)
 
 
 def edge_points(rows: int, cols: int, count: int = 21) -> np.ndarray:

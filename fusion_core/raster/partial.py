@@ -32,9 +32,7 @@ class PartialOutput:
         if os.path.isdir(self.target):
             raise FusionError(f"{self.target} is a folder: choose a file name for the output.")
         try:
-            self._folder = tempfile.mkdtemp(
-                prefix=f".{os.path.splitext(name)[0]}.", suffix=".partial", dir=folder
-            )
+            self._folder = tempfile.mkdtemp(prefix=f".{name[:40]}.", suffix=".partial", dir=folder)
         except OSError as error:
             raise FusionError(
                 f"Nothing can be written in {folder} ({_reason(error)}): choose another folder for the output."

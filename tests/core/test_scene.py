@@ -352,6 +352,41 @@ def test_gdal_state_is_left_alone(make_pair, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_reading_from_several_threads(make_pair):
+    from concurrent.futures import ThreadPoolExecutor
+
+    scene = Scene.open(*make_pair(ms_size=(120, 100), nodata=150))
+    windows = [Window(row, col, 40, 40) for row in range(0, 480, 40) for col in range(0, 400, 40)]
+    expected = [scene.read(window) for window in windows]
+    with ThreadPoolExecutor(8) as pool:
+        for ours, theirs in zip(expected, pool.map(scene.read, windows)):
+            for name in ("pan", "ms", "lms", "valid"):
+                np.testing.assert_array_equal(getattr(theirs, name), getattr(ours, name))
+
+
+def test_a_local_crs_says_nothing(make_raster):
+    values = np.random.default_rng(0).integers(0, 99, (2, 24, 20)).astype(np.uint16)
+    pan = make_raster("pan.tif", np.ones((48, 40), np.uint16))
+    ms = make_raster("ms.tif", values, pixel=2.0, crs='LOCAL_CS["arbitrary",UNIT["metre",1]]')
+    scene = Scene.open(pan, ms)
+    np.testing.assert_array_equal(scene.read(scene.grid).ms, values)
+
+
+def test_memory_depends_on_the_window_alone(make_pair):
+    import tracemalloc
+
+    peaks = []
+    for rows in (100, 400):
+        scene = Scene.open(*make_pair(ms_size=(rows, 100), nodata=150))
+        scene.read(Window(0, 0, 64, 400))
+        tracemalloc.start()
+        for row in range(0, 4 * rows, 64):
+            scene.read(Window(row, 0, 64, 400))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0]
+
+
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the image pairs")
 @pytest.mark.parametrize(
     ("name", "ratio", "phase", "exact"),

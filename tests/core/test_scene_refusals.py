@@ -90,6 +90,14 @@ def test_no_overlap_for_want_of_a_crs(make_raster):
     assert "assign ms.tif the coordinate system" in refusal(pan, ms)
 
 
+def test_crs_that_cannot_be_converted(make_raster):
+    pan = make_raster("pan.tif", ones(1, 80, 80))
+    moon = "+proj=longlat +R=1737400 +no_defs"
+    ms = make_raster("ms.tif", ones(3, 20, 20), pixel=4e-5, origin=(15.0, 45.0), crs=moon)
+    sentence = refusal(pan, ms)
+    assert "There is no way from" in sentence or "do not overlap" in sentence
+
+
 def test_georeference_missing_on_one(make_raster):
     pan = make_raster("pan.tif", ones(1, 80, 80))
     ms = make_raster("ms.tif", ones(3, 20, 20), geotransform=False, crs=None)

@@ -217,3 +217,25 @@ def test_stacked_files_are_warped_each(make_raster):
     np.testing.assert_array_equal(
         Scene.open(pan, bands).read(window).lms, Scene.open(pan, ms).read(window).lms
     )
+
+
+@pytest.mark.parametrize("exceptions", [False, True])
+def test_points_beyond_a_map_become_nan(exceptions, capfd):
+    from osgeo import osr
+
+    from fusion_core.raster.georeference import srs_from_wkt, transformation_between, transformed
+
+    before = osr.GetUseExceptions()
+    (osr.UseExceptions if exceptions else osr.DontUseExceptions)()
+    try:
+        change = transformation_between(srs_from_wkt("EPSG:4326"), srs_from_wkt("EPSG:32633"))
+        moved = transformed(change, np.array([[15.0, 95.0], [15.0, 45.0]]))
+        moon = srs_from_wkt("+proj=longlat +R=1737400 +no_defs +type=crs")
+        with pytest.raises(FusionError, match="There is no way from"):
+            transformation_between(srs_from_wkt("EPSG:4326"), moon)
+        assert srs_from_wkt("nonsense") is None
+    finally:
+        (osr.UseExceptions if before else osr.DontUseExceptions)()
+    assert np.isnan(moved[0]).all()
+    assert moved[1] == pytest.approx((500000, 4982950.4), abs=0.1)
+    assert capfd.readouterr().err == ""
