@@ -185,6 +185,7 @@ def _try(form: OutputFormat, path: str, bands: int, dtype: str) -> None:
             f"{driver.LongName} files such as {name} cannot hold {dtype}: choose a name that ends in .tif."
         )
     size = (TRIAL_SIZE, TRIAL_SIZE, bands, GDAL_TYPES[dtype])
+    gdal.Mkdir(folder, 0o700)
     with quiet_gdal() as messages:
         try:
             if form.streams:

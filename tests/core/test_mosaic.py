@@ -291,6 +291,39 @@ def test_full_disk(make_pair, out, options, name, limit, capfd):
     assert capfd.readouterr().err == ""
 
 
+@pytest.fixture
+def gdal_exceptions():
+    before = gdal.GetUseExceptions()
+    gdal.UseExceptions()
+    yield
+    if not before:
+        gdal.DontUseExceptions()
+
+
+def test_exception_mode_of_the_bindings(make_pair, out, gdal_exceptions):
+    """Another plugin may have switched it on for the whole process."""
+    scene = Scene.open(*make_pair())
+    values = random_values(scene)
+    for name in ("f.tif", "f.img"):
+        with start(out / name, scene) as mosaic:
+            fill(mosaic, values)
+            mosaic.commit({"model": "x"})
+        np.testing.assert_array_equal(read_bands(str(out / name))[0], values)
+    for option in ("COMPRES=LZW", "BLOCKXSIZE=100"):
+        with pytest.raises(FusionError, match=option):
+            start(out / "f.tif", scene, creation_options=["TILED=YES", option])
+    with pytest.raises(FusionError, match="cannot be opened"):
+        read_bands(str(out / "none.tif"))
+
+
+def test_trials_leave_nothing_in_memory(make_pair, out):
+    scene = Scene.open(*make_pair())
+    before = gdal.ReadDirRecursive("/vsimem/") or []
+    for name in ("f.tif", "f.png", "f.dat"):
+        start(out / name, scene).discard()
+    assert (gdal.ReadDirRecursive("/vsimem/") or []) == before
+
+
 def test_too_little_space(make_pair, out, monkeypatch):
     import shutil
 
