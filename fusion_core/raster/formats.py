@@ -123,10 +123,14 @@ def check_output(
     compressed = any(option.upper().startswith("COMPRESS=") for option in options)
     if size > free and not (compressed and form.streams):
         raise FusionError(
-            f"The output needs {size / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB left: make room or choose"
+            f"The output needs {_readable(size)} and {folder} has {_readable(free)} left: make room or choose"
             " another folder."
         )
     return form
+
+
+def _readable(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def geotiff_options(

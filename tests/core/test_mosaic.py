@@ -329,10 +329,10 @@ def test_too_little_space(make_pair, out, monkeypatch):
 
     scene = Scene.open(*make_pair())
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
-    with pytest.raises(FusionError, match="0.0 GB left"):
+    with pytest.raises(FusionError, match="0.0 MB left"):
         start(out / "f.tif", scene)
     start(out / "f.tif", scene, creation_options=["COMPRESS=LZW"]).discard()
-    with pytest.raises(FusionError, match="0.0 GB left"):
+    with pytest.raises(FusionError, match="0.0 MB left"):
         start(out / "f.png", scene)
     assert os.listdir(out) == []
 
