@@ -90,8 +90,8 @@ class Algorithm(QgsProcessingAlgorithm):
                 )
             else:
                 raise FusionError(
-                    tr("{name} is missing or not usable: {label}.").format(
-                        name=definition.name(), label=definition.help().rstrip(".")
+                    tr("{name} ({label}) is missing or cannot be used.").format(
+                        name=definition.name(), label=definition.description()
                     )
                 )
 

@@ -117,20 +117,7 @@ class Outcome:
 
     def left_running(self) -> list[str]:
         """Command lines of processes that the run started and left behind."""
-        return session_members(self.session)
-
-
-def session_members(session: int) -> list[str]:
-    """Command lines of the living processes of a session."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[3]) == session and fields[0] != "Z":
-                found.append((entry / "cmdline").read_text().replace("\0", " "))
-        except (OSError, IndexError, ValueError):
-            continue
-    return found
+        return QgisProcess.running(self.session)
 
 
 class QgisProcess:
@@ -148,6 +135,19 @@ class QgisProcess:
             text=True,
             start_new_session=True,
         )
+
+    @staticmethod
+    def running(session: int) -> list[str]:
+        """Command lines of the living processes of a session; one that ``start`` began has its id."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                if int(fields[3]) == session and fields[0] != "Z":
+                    found.append((entry / "cmdline").read_text().replace("\0", " "))
+            except (OSError, IndexError, ValueError):
+                continue
+        return found
 
     def __call__(self, *arguments: str) -> Outcome:
         """Run to the end."""

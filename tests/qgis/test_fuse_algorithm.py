@@ -180,7 +180,7 @@ def test_good_parameters_pass_the_check(inputs, plugin):
         ({"PRECISION": "double"}, "PRECISION is double: choose one of auto, float32"),
         ({"EXTENT": "here"}, "EXTENT"),
         ({"MODEL": "nonsense"}, "nonsense"),
-        ({"OUTPUT": None}, "OUTPUT is missing"),
+        ({"OUTPUT": None}, "OUTPUT (Pansharpened image) is missing"),
         ({"OUTPUT": "/nowhere/at/all/fused.tif"}, "/nowhere/at/all"),
     ],
 )
