@@ -20,27 +20,33 @@ def cubic_kernel(distance: np.ndarray) -> np.ndarray:
     return np.where(d <= 1, near, np.where(d < 2, far, 0.0))
 
 
-def cubic_matrix(positions: np.ndarray, size: int, stretch: float = 1.0) -> np.ndarray:
-    """Weights that take ``size`` source samples to the given positions.
+def cubic_taps(
+    positions: np.ndarray, size: int, stretch: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """The source samples, and their weights, that make up samples at the given positions.
 
     Args:
-        positions: target sample positions in source pixels, pixel centres being whole numbers, shape (n,).
-        size: number of source samples; positions beyond the ends use the edge sample.
+        positions: target positions in source samples, sample centres being whole numbers, shape (n,).
+        size: number of source samples; taps beyond the ends use the edge sample.
         stretch: widens the kernel, for targets coarser than the source by that factor (antialiasing); at least 1.
 
     Returns:
-        float64 array (n, size) whose rows sum to 1; a position on a whole number gives an exact unit row.
+        Taps int64 (n, k) in 0 .. size - 1 and weights float64 (n, k), each row summing to 1; a position on a whole number
+        gives that sample all the weight.
     """
     positions = np.asarray(positions, dtype=np.float64)
-    stretch = max(1.0, float(stretch))
     reach = int(np.ceil(2 * stretch))
-    first = np.floor(positions).astype(np.int64) - reach + 1
-    taps = first[:, None] + np.arange(2 * reach)
+    taps = np.floor(positions).astype(np.int64)[:, None] + np.arange(1 - reach, reach + 1)
     weights = cubic_kernel((taps - positions[:, None]) / stretch)
     weights /= weights.sum(axis=1, keepdims=True)
-    matrix = np.zeros((len(positions), size))
-    rows = np.broadcast_to(np.arange(len(positions))[:, None], taps.shape)
-    np.add.at(matrix, (rows, np.clip(taps, 0, size - 1)), weights)
+    return np.clip(taps, 0, size - 1), weights
+
+
+def cubic_matrix(positions: np.ndarray, size: int, stretch: float = 1.0) -> np.ndarray:
+    """The same as ``cubic_taps`` as a matrix, float64 (n, size)."""
+    taps, weights = cubic_taps(positions, size, stretch)
+    matrix = np.zeros((len(taps), size))
+    np.add.at(matrix, (np.arange(len(taps))[:, None], taps), weights)
     return matrix
 
 

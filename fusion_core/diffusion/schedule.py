@@ -11,7 +11,6 @@ OFFSET = 0.008
 LARGEST_BETA = 0.999
 FIRST_LOG_SNR = -1.0
 GRIDS = ("uniform", "logsnr")
-INDEXINGS = ("original", "published")
 
 
 class Schedule:

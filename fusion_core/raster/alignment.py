@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..resampling import cubic_kernel
-
 SNAP = 0.01
 """MS pixels of misfit that are taken for rounding in the georeference rather than for a real shift."""
 
@@ -97,28 +95,6 @@ def align_axis(
             shift = round(exact)
             offset = shift - phase / ratio
     return AxisAlignment(pan_size, ms_size, ratio, scale, offset, phase, shift)
-
-
-def cubic_taps(
-    positions: np.ndarray, size: int, stretch: float = 1.0
-) -> tuple[np.ndarray, np.ndarray]:
-    """The source samples, and their weights, that make up samples at the given positions.
-
-    The same numbers as the rows of ``resampling.cubic_matrix``, without its zeros.
-
-    Args:
-        positions: target positions in source samples, sample centres being whole numbers, shape (n,).
-        size: number of source samples; taps beyond the ends use the edge sample.
-        stretch: widens the kernel for coarser targets, at least 1.
-
-    Returns:
-        Taps int64 (n, k) in 0 .. size - 1 and weights float64 (n, k), each row summing to 1.
-    """
-    reach = int(np.ceil(2 * stretch))
-    taps = np.floor(positions).astype(np.int64)[:, None] + np.arange(1 - reach, reach + 1)
-    weights = cubic_kernel((taps - positions[:, None]) / stretch)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return np.clip(taps, 0, size - 1), weights
 
 
 def interpolate(

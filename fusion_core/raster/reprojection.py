@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .alignment import TIE, cubic_taps
+from ..resampling import cubic_taps
+from .alignment import TIE
 from .filling import fill_invalid
 from .georeference import PixelMap
 from .stack import RasterStack

@@ -10,7 +10,8 @@ from functools import cached_property
 import numpy as np
 
 from ..errors import FusionError
-from .alignment import AxisAlignment, cubic_taps, interpolate
+from ..resampling import cubic_taps
+from .alignment import AxisAlignment, interpolate
 from .filling import fill_invalid
 from .georeference import (
     Geotransform,

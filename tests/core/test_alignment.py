@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fusion_core.raster.alignment import align_axis, cubic_taps, interpolate
-from fusion_core.resampling import cubic_matrix
+from fusion_core.raster.alignment import align_axis, interpolate
+from fusion_core.resampling import cubic_matrix, cubic_taps
 
 
 @pytest.mark.parametrize("stretch", [1.0, 1.3])

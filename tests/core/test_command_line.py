@@ -1,0 +1,129 @@
+"""The command line, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("osgeo")
+from fusion_core.raster.geotiff import read_bands  # noqa: E402
+from fusion_core.weights import read_model  # noqa: E402
+from tests.core.networks import write_model  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def call(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "fusion_core", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """A pair made on the command line."""
+    folder = tmp_path_factory.mktemp("scene")
+    names = [folder / f"{name}.tif" for name in ("pan", "ms", "reference")]
+    made = call(
+        *("sample-scene", "--size", 128, "--seed", 3, "--json"),
+        *("--pan", names[0], "--ms", names[1], "--reference", names[2]),
+    )
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["pan"] == str(names[0])
+    return names
+
+
+def test_help_names_every_command():
+    text = call("--help").stdout
+    for command in ("fuse", "train", "models", "assess", "sample-scene"):
+        assert command in text
+        assert call(command, "--help").returncode == 0
+
+
+def test_fuse_and_assess(pair, tmp_path):
+    model = write_model(tmp_path / "tiny.safetensors", strength=0.05)
+    output = tmp_path / "fused.tif"
+    pan, ms, reference = pair
+    done = call(
+        *("fuse", "--model", model, "--pan", pan, "--ms", ms, "--output", output),
+        *("--seed", 1, "--batch-size", 4, "--creation-options", "COMPRESS=DEFLATE", "--json"),
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert (result["width"], result["height"], result["bands"]) == (128, 128, 4)
+    assert read_bands(str(output))[0].shape == (4, 128, 128)
+    judged = call("assess", "--fused", output, "--reference", reference, "--json")
+    figures = json.loads(judged.stdout)
+    assert 0 < figures["SAM"] < 90
+    perfect = json.loads(
+        call("assess", "--fused", reference, "--reference", reference, "--json").stdout
+    )
+    assert perfect["SAM"] == pytest.approx(0, abs=1e-3)
+    assert perfect["ERGAS"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["--steps", "0"], "steps is 0"),
+        (["--extent", "1,2,3"], "xmin,ymin,xmax,ymax"),
+        (["--model", "none.safetensors"], "cannot be read"),
+        (["--ms", "none.tif"], "none.tif"),
+    ],
+)
+def test_errors_are_one_sentence_and_exit_1(pair, tmp_path, changes, words):
+    output = tmp_path / "fused.tif"
+    failed = call("fuse", "--pan", pair[0], "--ms", pair[1], "--output", output, *changes)
+    assert failed.returncode == 1
+    assert failed.stdout == ""
+    lines = failed.stderr.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("Error: ")
+    assert words in lines[0]
+    assert not output.exists()
+
+
+def test_models_are_listed():
+    listed = json.loads(call("models", "--json").stdout)["models"]
+    assert [model["id"] for model in listed] == sorted(model["id"] for model in listed)
+
+
+def test_train_writes_a_model_that_fuses(pair, tmp_path):
+    model, output = tmp_path / "mine.safetensors", tmp_path / "fused.tif"
+    trained = call(
+        *("train", "--bands", "Blue,Green,Red,NIR", "--output", model, "--width", 16),
+        *("--references", 1, pair[2], "--validation-references", pair[2]),
+        *("--iterations", 4, "--stages", "1:32:2", "--threads", 1, "--json"),
+    )
+    assert trained.returncode == 0, trained.stderr
+    card = read_model(model).card
+    assert (card.id, card.tile, card.band_names) == ("mine", 32, ("Blue", "Green", "Red", "NIR"))
+    assert "--iterations 4" in card.training["command"]
+    done = call("fuse", "--model", model, "--pan", pair[0], "--ms", pair[1], "--output", output)
+    assert done.returncode == 0, done.stderr
+    assert np.ptp(read_bands(str(output))[0]) > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--references", "1", "nothing_*.tif"], "Nothing matches"),
+        (["--references", "x", "a.tif"], "is not a weight"),
+        (["--synthetic", "1", "1", "--stages", "1:512:2"], "at least"),
+        (["--synthetic", "1", "1", "--stages", "64"], "share:patch:batch"),
+    ],
+)
+def test_training_data_that_do_not_serve_are_refused(tmp_path, arguments, words):
+    model = tmp_path / "mine.safetensors"
+    failed = call("train", "--bands", "Blue,Green,Red,NIR", "--output", model, *arguments)
+    assert failed.returncode == 1
+    assert words in failed.stderr
+    assert not model.exists()
