@@ -275,14 +275,20 @@ def test_no_torch(qgis_process, bench, monkeypatch):
 
 
 def test_full_disk(qgis_process, bench):
+    def larger(pixels: np.ndarray) -> np.ndarray:
+        return np.tile(pixels, (1, 3, 3))
+
+    pan = bench.changed(bench.pan, "pan.tif", larger)
+    ms = bench.changed(bench.ms, "ms.tif", larger)
     program = bench.path("limited")
-    # A process that may not write more than 64 KiB into a file meets the same error as a full disk.
-    Path(program).write_text(f'#!/bin/bash\nulimit -f 64\nexec {qgis_process.program} "$@"\n')
+    # A process that may not write more into a file meets the same error as a full disk.  QGIS needs
+    # 1.1 MB for a file in its profile, the fused image would have 2.4.
+    Path(program).write_text(f'#!/bin/bash\nulimit -f 1600\nexec {qgis_process.program} "$@"\n')
     Path(program).chmod(0o700)
-    outcome = run(type(qgis_process)(program), bench)
+    outcome = run(type(qgis_process)(program), bench, PAN=pan, MS=ms, DATA_TYPE="float32")
     assert outcome.status > 0, outcome.output
     assert "fused.tif" in sentence_of(outcome.output)
-    assert list(bench.files()) == ["limited"]
+    assert sorted(bench.files()) == ["limited", "ms.tif", "pan.tif"]
     assert outcome.left_running() == []
 
 
