@@ -1,0 +1,38 @@
+"""What every metric asks of its images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import FusionError
+
+
+def as_pair(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Two images (C, H, W) as float64.
+
+    Raises:
+        FusionError: the shapes differ or are not (C, H, W).
+    """
+    if first.shape != second.shape or first.ndim != 3:
+        raise FusionError(
+            f"Images of the shapes {first.shape} and {second.shape} cannot be compared: "
+            "both need the same bands, rows and columns."
+        )
+    return np.asarray(first, np.float64), np.asarray(second, np.float64)
+
+
+def valid_pixels(mask: np.ndarray | None, *images: np.ndarray) -> np.ndarray:
+    """Pixels (H, W) that are inside the mask (None: all) and finite in every band of every image.
+
+    Raises:
+        FusionError: the mask does not fit, or no such pixel exists.
+    """
+    shape = images[0].shape[1:]
+    valid = np.ones(shape, bool) if mask is None else np.asarray(mask, bool).copy()
+    if valid.shape != shape:
+        raise FusionError(f"A mask of the shape {valid.shape} does not fit an image of {shape}.")
+    for image in images:
+        valid &= np.isfinite(image).all(axis=0)
+    if not valid.any():
+        raise FusionError("The images have no valid pixel in common: check extent and nodata.")
+    return valid

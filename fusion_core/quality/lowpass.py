@@ -1,0 +1,61 @@
+"""Seeing a fine image through the transfer function of a coarser sensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+DEFAULT_GAIN = 0.3
+"""Transfer of an MS band at its Nyquist frequency where the sensor is not known."""
+
+
+def lowpass(
+    image: np.ndarray,
+    ratio: int,
+    shape: tuple[int, int],
+    gains: Sequence[float],
+    offset: tuple[float, float] | None = None,
+    mask: np.ndarray | None = None,
+) -> np.ndarray:
+    """Samples a fine image on a coarse grid through a Gaussian transfer function for each band.
+
+    Args:
+        image: fine image (C, H, W).
+        ratio: fine pixels per coarse pixel along an axis.
+        shape: rows and columns of the coarse grid.
+        gains: transfer of each band at the coarse Nyquist frequency, 0..1, (C,).
+        offset: fine row and column of the centre of coarse pixel (0, 0), pixel centres being whole numbers; None
+            where coarse pixels cover blocks of ratio x ratio fine ones.
+        mask: fine pixels that are valid (H, W), None for all; others get no weight.
+
+    Returns:
+        (C, rows, columns) float64; NaN where nothing valid is in reach.  Edge pixels repeat beyond the image.
+    """
+    first = offset if offset is not None else ((ratio - 1) / 2, (ratio - 1) / 2)
+    rows, cols = (start + ratio * np.arange(count) for start, count in zip(first, shape))
+    valid = np.ones(image.shape[1:]) if mask is None else mask.astype(np.float64)
+    result = np.empty((image.shape[0], *shape))
+    for band, gain in enumerate(gains):
+        # exp(-2 pi^2 sigma^2 f^2) = gain at f = 1 / (2 ratio)
+        sigma = ratio / np.pi * np.sqrt(-2 * np.log(gain))
+        filled = np.where(valid > 0, image[band], 0)
+        value = _sample(_sample(filled, rows, sigma).T, cols, sigma).T
+        if mask is not None:
+            weight = _sample(_sample(valid, rows, sigma).T, cols, sigma).T
+            value = np.where(weight > 1e-3, value / np.maximum(weight, 1e-3), np.nan)
+        result[band] = value
+    return result
+
+
+def _sample(lines: np.ndarray, positions: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian means of the lines (H, W) around the given line positions, (n, W)."""
+    reach = int(np.ceil(5 * sigma))
+    nearest = np.rint(positions).astype(int)
+    taps = np.arange(-reach, reach + 1)
+    weights = np.exp(-0.5 * ((nearest[:, None] + taps - positions[:, None]) / sigma) ** 2)
+    weights /= weights.sum(axis=1, keepdims=True)
+    result = np.zeros((len(positions), lines.shape[1]))
+    for column, tap in enumerate(taps):
+        result += weights[:, column, None] * lines[np.clip(nearest + tap, 0, len(lines) - 1)]
+    return result
