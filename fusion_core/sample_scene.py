@@ -80,7 +80,7 @@ def make_sample_scene(
     pan = np.empty((1, size, size), np.uint16)
     ms = np.empty((bands, size // ratio, size // ratio), np.uint16)
     reference = np.empty((bands, size, size), np.uint16)
-    noise = np.random.default_rng([seed, 21])
+    noise = np.random.default_rng([seed, 22])
     for band, channel in enumerate(channels):
         signal = render(channel)
         reference[band] = digitise(sample_grid(signal, fine, size, margin, channel.mtf), None, 0, 0)

@@ -184,8 +184,10 @@ class Landscape:
         if theme.water and rng.random() < theme.water_chance:
             water = str(rng.choice(theme.water))
             self._water(water)
-            if water == "sea":
-                network = [replace(road, bridges=False) for road in network]
+            if water != "river":
+                # One dam across a lake is enough; nothing crosses the sea.
+                kept = 1 if water == "lake" else 0
+                network[kept:] = [replace(road, bridges=False) for road in network[kept:]]
         self.roads.draw(network)
         for plant in self._upright:
             plant()
@@ -827,7 +829,7 @@ def build(samples: int, step: float, seed: int) -> tuple[Canvas, Theme, np.rando
         The painted canvas, its theme and the generator for what comes after (haze, noise).
     """
     theme = THEMES[seed % len(THEMES)]
-    rng = np.random.default_rng([seed, 20])
+    rng = np.random.default_rng([seed, 21])
     sun = Sun.from_angles(rng.uniform(125, 225), rng.uniform(32, 64))
     canvas = Canvas(samples, step, sun, rng, bend=theme.bend, relief=theme.relief)
     Landscape(canvas, theme, rng).build()
