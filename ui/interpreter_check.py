@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess  # nosec B404 - starts the interpreter that the user chose
+import subprocess  # nosec B404 # starts the interpreter that the user chose
 
 from qgis.core import QgsTask
 from qgis.PyQt.QtCore import pyqtSignal
@@ -49,7 +49,7 @@ class InterpreterCheck(QgsTask):
     def run(self) -> bool:
         """Ask; on the task's thread."""
         try:
-            self._process = subprocess.Popen(  # nosec B603 - no shell, the user's own interpreter
+            self._process = subprocess.Popen(  # nosec B603 # no shell, the user's own interpreter
                 [self._path, "-c", _QUESTION],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
