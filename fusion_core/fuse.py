@@ -276,15 +276,16 @@ def fuse(
             torch=computer.info.torch_version,
         )
         provenance = _provenance(result, pan, ms)
-        targets = [(output, plan.dtype)]
+        targets = [(output, plan.dtype, True)]
         if uncertainty is not None:
-            targets.append((uncertainty, "float32"))
+            targets.append((uncertainty, "float32", False))
         mosaics = [
-            cleanup.enter_context(_mosaic(plan, path, dtype, creation_options, provenance))
-            for path, dtype in targets
+            cleanup.enter_context(_mosaic(plan, *target, creation_options, provenance))
+            for target in targets
         ]
         _run(plan, computer, mosaics, batch_size, progress or (lambda share: None), stop)
-        for mosaic in mosaics:
+        # The fused image last: where it stands, everything does.
+        for mosaic in reversed(mosaics):
             mosaic.commit()
     return FuseResult(**{**asdict(result), "seconds": round(time.monotonic() - started, 3)})
 
@@ -446,7 +447,12 @@ def _provenance(result: FuseResult, pan: str, ms: str | Sequence[str]) -> dict[s
 
 
 def _mosaic(
-    plan: FusePlan, path: str, dtype: str, options: Sequence[str], provenance: dict[str, str]
+    plan: FusePlan,
+    path: str,
+    dtype: str,
+    like_ms: bool,
+    options: Sequence[str],
+    provenance: dict[str, str],
 ) -> Mosaic:
     from .raster.mosaic import Mosaic
 
@@ -461,6 +467,7 @@ def _mosaic(
         band_names=scene.band_names,
         creation_options=options,
         metadata=provenance,
+        like_ms=like_ms,
     )
 
 

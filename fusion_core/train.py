@@ -12,6 +12,7 @@ import numpy as np
 
 from .bands import band_order, canonical_band
 from .errors import FusionError
+from .mtf import mtf_sigma
 from .weights import ModelCard, save_model
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def _reference(path: str, band_names: Sequence[str]) -> tuple[np.ndarray, None]:
 def _pair(folder: str, band_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """MS as reference, and PAN degraded to MS's grid."""
     from .raster.geotiff import read_bands
-    from .training.degradation import gaussian_matrix, mtf_sigma
+    from .training.degradation import gaussian_matrix
 
     ms_path, pan_path = str(Path(folder) / "ms.tif"), str(Path(folder) / "pan.tif")
     reference = _read_bands_by_name(ms_path, band_names)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..mtf import mtf_sigma
+
 DEFAULT_GAIN = 0.3
 """Transfer of an MS band at its Nyquist frequency where the sensor is not known."""
 
@@ -37,8 +39,7 @@ def lowpass(
     valid = np.ones(image.shape[1:]) if mask is None else mask.astype(np.float64)
     result = np.empty((image.shape[0], *shape))
     for band, gain in enumerate(gains):
-        # exp(-2 pi^2 sigma^2 f^2) = gain at f = 1 / (2 ratio)
-        sigma = ratio / np.pi * np.sqrt(-2 * np.log(gain))
+        sigma = mtf_sigma(gain, ratio)
         filled = np.where(valid > 0, image[band], 0)
         value = _sample(_sample(filled, rows, sigma).T, cols, sigma).T
         if mask is not None:

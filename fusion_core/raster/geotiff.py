@@ -9,6 +9,7 @@ import numpy as np
 from osgeo import gdal
 
 from ..errors import FusionError
+from .colours import COLOURS
 from .formats import GDAL_TYPES, geotiff_options
 from .gdal_calls import gdal_errors_as
 from .georeference import Geotransform, srs_from_wkt, wkt_of
@@ -98,6 +99,8 @@ def write_geotiff(
                 band = dataset.GetRasterBand(index + 1)
                 if index < len(band_names) and band_names[index]:
                     band.SetDescription(band_names[index])
+                    if band_names[index].lower() in COLOURS:
+                        band.SetColorInterpretation(COLOURS[band_names[index].lower()])
                 if nodata is not None:
                     band.SetNoDataValue(nodata)
             dataset.WriteRaster(

@@ -9,6 +9,7 @@ import numpy as np
 from osgeo import gdal
 
 from ..errors import FusionError
+from .colours import COLOURS
 from .formats import GDAL_TYPES, check_output, geotiff_options
 from .gdal_calls import GdalMessages, gdal_errors_as, quiet_gdal
 from .georeference import srs_from_wkt
@@ -16,14 +17,6 @@ from .partial import PartialOutput
 from .provenance import write_provenance
 from .scene import Scene
 from .window import Window
-
-COLOURS = {
-    "red": gdal.GCI_RedBand,
-    "green": gdal.GCI_GreenBand,
-    "blue": gdal.GCI_BlueBand,
-}
-if hasattr(gdal, "GCI_NIRBand"):
-    COLOURS["nir"] = gdal.GCI_NIRBand
 
 LEAST_BUFFER_ROWS = 32
 GREATEST_BUFFER_ROWS = 1024

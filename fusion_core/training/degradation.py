@@ -5,14 +5,7 @@ Wald et al., Photogrammetric Engineering & Remote Sensing 63(6), 1997; MTF-match
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-
-
-def mtf_sigma(gain: float, ratio: float) -> float:
-    """Standard deviation, in fine pixels, of the Gaussian whose response is ``gain`` at the coarse Nyquist frequency."""
-    return ratio / math.pi * math.sqrt(-2 * math.log(gain))
 
 
 def gaussian_matrix(positions: np.ndarray, size: int, sigma: float) -> np.ndarray:

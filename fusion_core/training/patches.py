@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..mtf import mtf_sigma
 from ..resampling import cubic_matrix, upsampling_positions
-from .degradation import block_centres, gaussian_matrix, mtf_sigma
+from .degradation import block_centres, gaussian_matrix
 
 PERCENTILE = 98
 """Each band is divided by this percentile of its scene, as at inference."""

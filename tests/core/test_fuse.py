@@ -421,3 +421,32 @@ def test_checking_computes_nothing(scene_files, model, tmp_path):
     assert plan.model.card.id == "tiny"
     assert (plan.window.height, plan.window.width) == (160, 160)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_memory_does_not_grow_with_the_height(make_raster, tmp_path, identity, monkeypatch):
+    import tracemalloc
+
+    from fusion_core.execution.executor import FusedTiles
+    from fusion_core.execution.local import LocalExecutor
+
+    monkeypatch.setattr(
+        LocalExecutor,
+        "run",
+        lambda self, batch, on_call: FusedTiles(np.zeros_like(batch.lms), None),
+    )
+    peaks = []
+
+    def settle(share: float) -> None:
+        # The sample that the statistics take is bounded too, but larger than these scenes.
+        if share < 0.1:
+            tracemalloc.reset_peak()
+
+    for rows in (1200, 4800):
+        pan = make_raster("pan.tif", np.full((rows, 512), 500, np.uint16))
+        ms = make_raster("ms.tif", np.full((4, rows // 4, 128), 300, np.uint16), pixel=4.0)
+        tracemalloc.start()
+        output = str(tmp_path / "fused.tif")
+        fuse(pan, ms, output, model=identity, batch_size=64, threads=1, progress=settle)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0]
