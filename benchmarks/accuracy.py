@@ -24,7 +24,7 @@ from fusion_core.errors import FusionError
 from fusion_core.fuse import fuse
 from fusion_core.quality import assess_reduced
 from fusion_core.raster.geotiff import read_bands, write_geotiff
-from fusion_core.weights import installed_models, read_model
+from fusion_core.weights import installed_models, read_model, update_card
 
 METRICS = ("SAM", "ERGAS", "Q2n", "SCC")
 
@@ -68,6 +68,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--solver", help="ddim or dpm++2m; the model's own by default")
     parser.add_argument("--grid", help="uniform or logsnr; the model's own by default")
     parser.add_argument("--threads", type=int)
+    parser.add_argument(
+        "--update-cards", action="store_true", help="write the figures into the models' cards"
+    )
     parser.add_argument("--csv", type=Path, default=ROOT / "build" / "accuracy.csv")
     options = parser.parse_args(arguments)
     models = [read_model(path) for path in options.model] if options.model else installed_models()
@@ -138,7 +141,13 @@ def judge(folder: Path, group: Group, models: list, options: argparse.Namespace)
                     threads=options.threads,
                 )
                 label = f"{model.card.id}, {done.steps} call(s)"
-                yield label, figures(read_bands(output)[0])
+                measured = figures(read_bands(output)[0])
+                if options.update_cards and steps is None:
+                    card = read_model(model.path).card
+                    scene = "/".join(folder.parts[-2:])
+                    rounded = {name: round(value, 4) for name, value in measured.items()}
+                    update_card(model.path, metrics={**card.metrics, scene: rounded})
+                yield label, measured
 
 
 def table(group: Group, results: dict[str, list[dict[str, float]]], scenes: int) -> str:

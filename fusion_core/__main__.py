@@ -8,9 +8,11 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from . import __version__
 from .errors import FusionError
+from .train import TrainingSource, train_model
 from .weights import METHOD_TITLES, ModelCard, installed_models
 
 
@@ -176,10 +178,8 @@ def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 
 def _train(parsed: argparse.Namespace) -> dict:
     import shlex
-    from pathlib import Path
 
     from .execution.device import set_threads
-    from .train import TrainingSource, train_model
     from .training.trainer import Stage, TrainingSettings
 
     sources = [
@@ -224,6 +224,7 @@ def _train(parsed: argparse.Namespace) -> dict:
         self_conditioning=parsed.self_conditioning > 0,
         licence=parsed.licence,
         training={
+            "data": "; ".join(_described(source) for source in sources),
             "settings": json.dumps(asdict(settings)),
             "command": shlex.join(["python", "-m", "fusion_core", *sys.argv[1:]]),
         },
@@ -258,6 +259,14 @@ def _train(parsed: argparse.Namespace) -> dict:
         "validation": result.best_validation,
         "seconds": round(result.seconds, 1),
     }
+
+
+def _described(source: TrainingSource) -> str:
+    """One source of training data in words, without folders that mean nothing elsewhere."""
+    if source.kind == "synthetic":
+        return f"{source.paths[0]} synthetic scenes (weight {source.weight:g})"
+    names = " ".join("/".join(Path(path).parts[-2:]) for path in source.paths)
+    return f"{source.kind} {names} (weight {source.weight:g})"
 
 
 def _weight(text: str) -> float:

@@ -11,7 +11,7 @@ import json
 import os
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -221,6 +221,20 @@ def save_model(
     partial = f"{os.fspath(path)}.partial"
     save_file(stored, partial, metadata={"card": json.dumps(asdict(card), sort_keys=True)})
     os.replace(partial, path)
+
+
+def update_card(path: str | os.PathLike[str], **changes: object) -> ModelCard:
+    """Change entries of a model file's card, whole or not at all; the weights stay.
+
+    Raises:
+        FusionError: the file is not a sound model.
+        TypeError: there is no such entry.
+    """
+    from safetensors.torch import load_file
+
+    card = replace(read_model(path).card, **changes)
+    save_model(path, load_file(path), card)
+    return card
 
 
 def _signature(card: ModelCard) -> tuple[str, int, int, int]:

@@ -107,6 +107,7 @@ def test_train_writes_a_model_that_fuses(pair, tmp_path):
     card = read_model(model).card
     assert (card.id, card.tile, card.band_names) == ("mine", 32, ("Blue", "Green", "Red", "NIR"))
     assert "--iterations 4" in card.training["command"]
+    assert card.training["data"].endswith("/reference.tif (weight 1)")
     done = call("fuse", "--model", model, "--pan", pair[0], "--ms", pair[1], "--output", output)
     assert done.returncode == 0, done.stderr
     assert np.ptp(read_bands(str(output))[0]) > 0

@@ -21,6 +21,7 @@ from fusion_core.weights import (
     load_network,
     read_model,
     save_model,
+    update_card,
 )
 from tests.core.networks import fill, write_model
 
@@ -166,6 +167,15 @@ def test_a_failed_save_leaves_the_old_file(model, monkeypatch):
     with pytest.raises(OSError, match="full"):
         save_model(model, {"a": torch.zeros(1)}, card)
     assert Path(model).read_bytes() == before
+
+
+def test_a_card_can_be_changed_without_touching_the_weights(model):
+    before = load_network(read_model(model)).state_dict()
+    update_card(model, steps=7, metrics={"scene": {"SAM": 1.5}})
+    card = read_model(model).card
+    assert (card.steps, card.metrics, card.id) == (7, {"scene": {"SAM": 1.5}}, "tiny")
+    after = load_network(read_model(model)).state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_installed_models_load_and_say_where_they_come_from():
