@@ -22,6 +22,7 @@ from ..ui.translation import tr
 
 _RESOURCES = Path(__file__).resolve().parent.parent / "resources"
 ICON_FILE = _RESOURCES / "icon.svg"
+LARGEST_SEED = 2**31 - 1
 _RASTER_INPUTS = (QgsProcessingParameterRasterLayer, QgsProcessingParameterMultipleLayers)
 
 
@@ -63,6 +64,31 @@ class Algorithm(QgsProcessingAlgorithm):
             advanced_flag = QgsProcessingParameterDefinition.Flag.FlagAdvanced
             parameter.setFlags(parameter.flags() | advanced_flag)
         self.addParameter(parameter)
+
+    def add_number(
+        self,
+        name: str,
+        label: str,
+        text: str,
+        default: int | None,
+        limits: tuple[int, int],
+        advanced: bool = False,
+    ) -> None:
+        """Declare a whole number.
+
+        Args:
+            name, label, text: the parameter's name, its label and its help.
+            default: None makes it optional.
+            limits: least and greatest value.
+            advanced: fold it away in the dialog.
+        """
+        integer = QgsProcessingParameterNumber.Type.Integer
+        optional = default is None
+        self.add(
+            QgsProcessingParameterNumber(name, label, integer, default, optional, *limits),
+            text,
+            advanced,
+        )
 
     def check_values(self, parameters: dict, context: QgsProcessingContext) -> None:
         """Refuse values that QGIS refuses, and numbers that it would replace, saying what is wrong.

@@ -13,7 +13,6 @@ from qgis.core import (
     QgsProcessingParameterEnum,
     QgsProcessingParameterExtent,
     QgsProcessingParameterMultipleLayers,
-    QgsProcessingParameterNumber,
     QgsProcessingParameterRasterDestination,
     QgsProcessingParameterRasterLayer,
     QgsProcessingParameterString,
@@ -26,14 +25,13 @@ from ..fusion_core.execution.interpreter import find_interpreter
 from ..ui import settings
 from ..ui.layer_style import FusedLayerStyle, user_has_style
 from ..ui.translation import tr
-from .algorithm import Algorithm
+from .algorithm import LARGEST_SEED, Algorithm
 from .raster_source import raster_sources
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-DATA_TYPES = ("ms", "float32")
+DEVICES = ("auto", "cpu", "cuda", "cuda:0", "cuda:1", "cuda:2", "cuda:3", "mps")
 # By name: QGIS imports the editors only where it shows a dialog.
 _WIDGETS = f"{__name__.rpartition('.processing_provider')[0]}.ui.parameter_widgets"
-DEVICES = ("auto", "cpu", "cuda", "cuda:0", "cuda:1", "cuda:2", "cuda:3", "mps")
 
 
 class FuseAlgorithm(Algorithm):
@@ -127,19 +125,22 @@ class FuseAlgorithm(Algorithm):
                 "a full run."
             ),
         )
-        integer = QgsProcessingParameterNumber.Type.Integer
-        self.add(
-            QgsProcessingParameterNumber(
-                self.STEPS, tr("Sampling steps"), integer, None, True, 1, 1000
-            ),
+        self.add_number(
+            self.STEPS,
+            tr("Sampling steps"),
             tr("Network calls for each tile; empty for the number the model was made for."),
+            None,
+            (1, fusion.MOST_STEPS),
         )
-        self.add(
-            QgsProcessingParameterNumber(self.SEED, tr("Seed"), integer, 0, False, 0, 2147483647),
+        self.add_number(
+            self.SEED,
+            tr("Seed"),
             tr(
                 "Start of the noise that the diffusion begins with. The same seed gives the same "
-                "image, whatever the device, the area or the batch size."
+                "image, whatever the area of interest."
             ),
+            0,
+            (0, LARGEST_SEED),
             advanced=True,
         )
         device = QgsProcessingParameterString(self.DEVICE, tr("Device"), "auto")
@@ -160,18 +161,19 @@ class FuseAlgorithm(Algorithm):
             ),
             advanced=True,
         )
-        self.add(
-            QgsProcessingParameterNumber(
-                self.SAMPLES, tr("Samples to average"), integer, 1, False, 1, 64
-            ),
+        self.add_number(
+            self.SAMPLES,
+            tr("Samples to average"),
             tr(
                 "Runs with different noise, averaged. More samples take that many times as long; "
                 "the uncertainty map needs 2 or more."
             ),
+            1,
+            (1, 100),
             advanced=True,
         )
         self.add(
-            self._choice(self.DATA_TYPE, tr("Data type of the output"), DATA_TYPES),
+            self._choice(self.DATA_TYPE, tr("Data type of the output"), fusion.DATA_TYPES),
             tr("ms: the data type of the MS image, rounded; float32: not rounded."),
             advanced=True,
         )
@@ -307,7 +309,7 @@ class FuseAlgorithm(Algorithm):
             "pan": pan[0],
             "ms": ms[0] if len(ms) == 1 else ms,
             "method": self.METHOD,
-            "model": self.parameterAsString(parameters, self.MODEL, context).strip() or "auto",
+            "model": self.parameterAsString(parameters, self.MODEL, context).strip(),
             "extent": extent,
             "extent_crs": extent_crs,
             "steps": steps,

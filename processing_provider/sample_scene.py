@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from qgis.core import (
-    QgsProcessingException,
-    QgsProcessingParameterNumber,
-    QgsProcessingParameterRasterDestination,
-)
+from qgis.core import QgsProcessingException, QgsProcessingParameterRasterDestination
 
 from ..fusion_core.errors import FusionError
-from ..fusion_core.raster.sample_scene_files import write_sample_scene
-from ..fusion_core.sample_scene import make_sample_scene
 from ..ui.translation import tr
-from .algorithm import Algorithm
+from .algorithm import LARGEST_SEED, Algorithm
 
 
 class SampleSceneAlgorithm(Algorithm):
@@ -63,58 +57,45 @@ class SampleSceneAlgorithm(Algorithm):
 
     def initAlgorithm(self, configuration=None) -> None:
         """Declare the parameters."""
-        integer = QgsProcessingParameterNumber.Type.Integer
-        for name, label, default, least, greatest, text in (
-            (
-                self.SIZE,
-                tr("Size"),
-                512,
-                16,
-                8192,
-                tr("Width and height of PAN and the reference in pixels."),
+        self.add_number(
+            self.SIZE,
+            tr("Size"),
+            tr("Width and height of PAN and the reference in pixels."),
+            512,
+            (16, 8192),
+        )
+        self.add_number(
+            self.BANDS,
+            tr("MS bands"),
+            tr(
+                "4 are blue, green, red and near infrared, 8 those of WorldView-3; many stand for a "
+                "hyperspectral sensor."
             ),
-            (
-                self.BANDS,
-                tr("MS bands"),
-                4,
-                2,
-                256,
-                tr(
-                    "4 are blue, green, red and near infrared, 8 those of WorldView-3; many stand "
-                    "for a hyperspectral sensor."
-                ),
-            ),
-            (
-                self.RATIO,
-                tr("Ratio"),
-                4,
-                2,
-                16,
-                tr("PAN pixels along one MS pixel, usually 2 or 4."),
-            ),
-            (
-                self.SEED,
-                tr("Seed"),
-                0,
-                0,
-                2147483647,
-                tr("Another seed gives another scene."),
-            ),
-        ):
-            self.add(
-                QgsProcessingParameterNumber(name, label, integer, default, False, least, greatest),
-                text,
-            )
-        for name, label, text in (
-            (self.PAN, tr("PAN"), tr("The panchromatic image.")),
-            (self.MS, tr("MS"), tr("The multispectral image, with larger pixels.")),
-            (
-                self.REFERENCE,
-                tr("Reference"),
-                tr("The multispectral image on the grid of PAN."),
-            ),
-        ):
-            self.add(QgsProcessingParameterRasterDestination(name, label), text)
+            4,
+            (2, 256),
+        )
+        self.add_number(
+            self.RATIO,
+            tr("Ratio"),
+            tr("PAN pixels along one MS pixel, usually 2 or 4."),
+            4,
+            (2, 16),
+        )
+        self.add_number(
+            self.SEED, tr("Seed"), tr("Another seed gives another scene."), 0, (0, LARGEST_SEED)
+        )
+        self.add(
+            QgsProcessingParameterRasterDestination(self.PAN, tr("PAN")),
+            tr("The panchromatic image."),
+        )
+        self.add(
+            QgsProcessingParameterRasterDestination(self.MS, tr("MS")),
+            tr("The multispectral image, with larger pixels."),
+        )
+        self.add(
+            QgsProcessingParameterRasterDestination(self.REFERENCE, tr("Reference")),
+            tr("The multispectral image on the grid of PAN."),
+        )
 
     def checkParameterValues(self, parameters, context) -> tuple[bool, str]:
         """Refuse sizes that are no whole number of MS pixels, and numbers out of range."""
@@ -133,6 +114,10 @@ class SampleSceneAlgorithm(Algorithm):
 
     def processAlgorithm(self, parameters, context, feedback) -> dict:
         """Make the scene and write its three rasters."""
+        # Imported here so that QGIS starts as fast as without the plugin.
+        from ..fusion_core.raster.sample_scene_files import write_sample_scene
+        from ..fusion_core.sample_scene import make_sample_scene
+
         paths = {
             name: self.parameterAsOutputLayer(parameters, name, context)
             for name in (self.PAN, self.MS, self.REFERENCE)

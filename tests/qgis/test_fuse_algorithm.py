@@ -231,6 +231,17 @@ def test_real_run(inputs, plugin, models, method, scene):
     assert "seed 5" in log
 
 
+def test_uncertainty_is_an_output_of_its_own(inputs, plugin, tmp_path):
+    target = str(tmp_path / "uncertainty.tif")
+    results = run({**inputs, "DEVICE": "cpu", "SAMPLES": 2, "UNCERTAINTY": target})
+    assert results["UNCERTAINTY"] == target
+    pixels, info = read_bands(target)
+    assert pixels.shape == (4, 128, 128)
+    assert pixels.dtype == "float32"
+    assert pixels.max() > 0
+    assert info.band_names == ("Blue", "Green", "Red", "NIR")
+
+
 def test_extent_gives_the_pixels_of_the_whole(inputs, plugin, tmp_path):
     whole, _ = read_bands(run({**inputs, "DEVICE": "cpu"})["OUTPUT"])
     part, info = read_bands(
