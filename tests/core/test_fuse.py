@@ -80,6 +80,20 @@ def test_an_extent_gives_the_pixels_of_the_whole(run, scene_files):
     np.testing.assert_array_equal(run(extent=extent), expected[:, 53:121, 37:98])
 
 
+@pytest.mark.parametrize(
+    ("method", "ratio", "bands"), [("ddrf", 4, 4), ("ddrf", 2, 3), ("ssdiff", 2, 6)]
+)
+def test_both_networks_at_other_ratios_and_bands(tmp_path, method, ratio, bands):
+    paths = [str(tmp_path / f"{name}.tif") for name in ("pan", "ms", "reference")]
+    write_sample_scene(make_sample_scene(size=96, bands=bands, ratio=ratio, seed=2), *paths)
+    model = write_model(tmp_path / "m.safetensors", method, bands, ratio=ratio, strength=0.1)
+    whole = fuse(*paths[:2], str(tmp_path / "a.tif"), method=method, model=model, threads=1)
+    assert (whole.width, whole.height, whole.bands) == (96, 96, bands)
+    fused, _ = read_bands(whole.output)
+    fuse(*paths[:2], str(tmp_path / "b.tif"), method=method, model=model, threads=1, batch_size=1)
+    np.testing.assert_array_equal(read_bands(str(tmp_path / "b.tif"))[0], fused)
+
+
 def test_seed_and_steps_matter_and_repeat(run):
     first = run(seed=1)
     np.testing.assert_array_equal(run(seed=1), first)
