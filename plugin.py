@@ -82,7 +82,13 @@ class DiffusionPansharpeningPlugin:
             return
         from .ui.layer_guess import guess_layers
 
-        window = create(f"{self.provider.id()}:{name}", guess_layers())
+        algorithm = self.provider.algorithm(name)
+        ready, reason = algorithm.canExecute()
+        if not ready:
+            self.iface.messageBar().pushMessage(MENU, reason, Qgis.MessageLevel.Warning)
+            self.open_settings()
+            return
+        window = create(algorithm, guess_layers())
         window.show()
 
     def open_settings(self) -> None:

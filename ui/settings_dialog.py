@@ -155,6 +155,7 @@ class SettingsDialog(QDialog):
         """Keep the settings and close."""
         settings.set_interpreter(self.interpreter.filePath())
         settings.set_threads(self.threads.value())
+        missing_packages.cache_clear()
         super().accept()
 
     def done(self, result: int) -> None:

@@ -87,9 +87,9 @@ def test_algorithm_entry_opens_a_filled_in_dialog(desktop, project, scene, monke
         def show(self):
             opened.append((self.name, self.parameters))
 
-    def create(name, parameters):
+    def create(algorithm, parameters):
         dialog = Dialog()
-        dialog.name, dialog.parameters = name, parameters
+        dialog.name, dialog.parameters = algorithm.id(), parameters
         return dialog
 
     monkeypatch.setattr(processing, "createAlgorithmDialog", create, raising=False)
@@ -104,6 +104,19 @@ def test_without_processing_a_message_says_so(desktop, monkeypatch):
     monkeypatch.delattr(processing, "createAlgorithmDialog", raising=False)
     interface.trigger("SSDiff…")
     assert "Processing" in interface.messages[0][1]
+
+
+def test_without_pytorch_the_settings_open(desktop, monkeypatch):
+    from diffusion_pansharpening.processing_provider import fuse_algorithm
+
+    def find(preferred=None):
+        raise fuse_algorithm.FusionError("PyTorch was not found: install it.")
+
+    monkeypatch.setattr(fuse_algorithm, "find_interpreter", find)
+    interface, plugin = desktop
+    interface.trigger("SSDiff…")
+    assert interface.messages[0][1] == "PyTorch was not found: install it."
+    assert len(plugin.windows) == 1
 
 
 def test_settings_entry_opens_a_window_that_leaves_qgis_usable(desktop):
