@@ -34,6 +34,10 @@ def noise_field(
     Returns:
         float32 (bands, height, width).
     """
+    wanted = torch.device(device)
+    if wanted.type == "mps":
+        # Apple's GPUs have no float64.
+        return noise_field(row, col, height, width, bands, seed).to(wanted)
     rows = torch.arange(row, row + height, device=device, dtype=torch.int64)[None, :, None]
     cols = torch.arange(col, col + width, device=device, dtype=torch.int64)[None, None, :]
     band = torch.arange(bands, device=device, dtype=torch.int64)[:, None, None]

@@ -1,0 +1,366 @@
+"""The command line: ``python -m fusion_core fuse | train | models | assess | sample-scene``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from . import __version__
+from .errors import FusionError
+from .train import TrainingSource, train_model
+from .weights import METHOD_TITLES, ModelCard, installed_models
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 if it succeeded, 1 after an error the user can act on, 130 after Ctrl+C."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        result = parsed.command(parsed)
+    except FusionError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Cancelled: nothing was written.", file=sys.stderr)
+        return 130
+    if parsed.json:
+        print(json.dumps(result))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m fusion_core", description="Diffusion pansharpening."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_fuse, _add_train, _add_models, _add_assess, _add_sample_scene):
+        command = add(commands)
+        command.add_argument(
+            "--json", action="store_true", help="print one JSON line of results last"
+        )
+    return parser
+
+
+def _add_fuse(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    command = commands.add_parser("fuse", help="fuse a PAN and an MS image")
+    command.set_defaults(command=_fuse)
+    command.add_argument("--method", choices=sorted(METHOD_TITLES), default="ssdiff")
+    command.add_argument(
+        "--model", default="auto", help="auto, an installed model's id, or a .safetensors file"
+    )
+    command.add_argument("--pan", required=True, help="PAN image, anything GDAL reads")
+    command.add_argument(
+        "--ms", required=True, nargs="+", help="MS image, or one file for each band"
+    )
+    command.add_argument("--output", required=True, help="fused image to write")
+    command.add_argument(
+        "--uncertainty",
+        help="standard deviation of the samples to write (needs --samples 2 or more)",
+    )
+    command.add_argument(
+        "--extent", help="xmin,ymin,xmax,ymax in PAN's coordinates; the whole overlap by default"
+    )
+    command.add_argument(
+        "--steps", type=int, help="network calls; the model's own number by default"
+    )
+    command.add_argument("--solver", help="ddim or dpm++2m; the model's own by default")
+    command.add_argument("--grid", help="uniform or logsnr; the model's own by default")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--samples", type=int, default=1, help="samples to average")
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
+    command.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
+    command.add_argument(
+        "--data-type", default="ms", choices=("ms", "float32"), help="of the output"
+    )
+    command.add_argument("--batch-size", type=int, help="tiles computed at once")
+    command.add_argument("--executor", default="local", choices=("local", "worker"))
+    command.add_argument("--python", help="interpreter of the worker")
+    command.add_argument("--creation-options", nargs="*", default=(), metavar="KEY=VALUE")
+    return command
+
+
+def _fuse(parsed: argparse.Namespace) -> dict:
+    from .fuse import fuse
+
+    result = fuse(
+        parsed.pan,
+        parsed.ms,
+        parsed.output,
+        method=parsed.method,
+        model=parsed.model,
+        extent=_extent(parsed.extent),
+        steps=parsed.steps,
+        solver=parsed.solver,
+        grid=parsed.grid,
+        seed=parsed.seed,
+        device=parsed.device,
+        precision=parsed.precision,
+        samples=parsed.samples,
+        uncertainty=parsed.uncertainty,
+        creation_options=parsed.creation_options,
+        data_type=parsed.data_type,
+        batch_size=parsed.batch_size,
+        executor=parsed.executor,
+        python=parsed.python,
+        progress=_ProgressLine("fusing"),
+        report=lambda line: print(line, file=sys.stderr),
+    )
+    if not parsed.json:
+        print(
+            f"{result.output}: {result.width} x {result.height} x {result.bands} in {result.seconds:.1f} s"
+        )
+    return result.as_dict()
+
+
+def _extent(text: str | None) -> tuple[float, float, float, float] | None:
+    if text is None:
+        return None
+    try:
+        xmin, ymin, xmax, ymax = (float(part) for part in text.split(","))
+    except ValueError:
+        raise FusionError(
+            f"The extent {text} is not xmin,ymin,xmax,ymax: give four numbers."
+        ) from None
+    return xmin, ymin, xmax, ymax
+
+
+def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    command = commands.add_parser("train", help="train a model from scratch")
+    command.set_defaults(command=_train)
+    command.add_argument("--method", choices=sorted(METHOD_TITLES), default="ssdiff")
+    command.add_argument(
+        "--bands", required=True, help="MS band names in the model's order: Blue,Green,Red,NIR"
+    )
+    command.add_argument("--ratio", type=int, default=4)
+    command.add_argument("--output", required=True, help="model file to write (.safetensors)")
+    command.add_argument("--id", help="the model's id; the output's name by default")
+    command.add_argument("--title", default="")
+    command.add_argument("--licence", default="", help="of the weights")
+    command.add_argument("--width", type=int, default=32, help="channels of the first level")
+    for name, what in (
+        ("--references", "MS images at the resolution to be restored; PAN is simulated"),
+        ("--pairs", "folders with pan.tif and ms.tif"),
+        ("--synthetic", "number of synthetic scenes"),
+    ):
+        command.add_argument(
+            name,
+            nargs="+",
+            action="append",
+            default=[],
+            metavar=("WEIGHT", "PATH"),
+            help=f"weight, then {what}",
+        )
+    command.add_argument("--validation-references", nargs="*", default=[], metavar="PATH")
+    command.add_argument("--validation-pairs", nargs="*", default=[], metavar="FOLDER")
+    command.add_argument("--validation-synthetic", type=int, default=0, metavar="COUNT")
+    command.add_argument("--iterations", type=int, default=5000)
+    command.add_argument(
+        "--stages",
+        default="1:64:8",
+        help="share of the training : patch size : batch size, comma separated, such as 0.7:32:32,1:64:8",
+    )
+    command.add_argument("--learning-rate", type=float, default=1e-3)
+    command.add_argument("--ema-decay", type=float, default=0.999)
+    command.add_argument("--objective", default="x0", choices=("x0", "eps", "v"))
+    command.add_argument("--self-conditioning", type=float, default=0.0)
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--device", default="cpu")
+    command.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
+    command.add_argument("--threads", type=int, help="CPU threads")
+    command.add_argument("--checkpoint", help="file to resume from and save to")
+    return command
+
+
+def _train(parsed: argparse.Namespace) -> dict:
+    import shlex
+
+    from .execution.device import set_threads
+    from .training.trainer import Stage, TrainingSettings
+
+    sources = [
+        TrainingSource(kind, _weight(given[0]), tuple(given[1:]))
+        for kind in ("references", "pairs", "synthetic")
+        for given in getattr(parsed, kind)
+    ]
+    validation = [
+        TrainingSource(kind, 1.0, tuple(paths))
+        for kind, paths in (
+            ("references", parsed.validation_references),
+            ("pairs", parsed.validation_pairs),
+            (
+                "synthetic",
+                [str(parsed.validation_synthetic)] if parsed.validation_synthetic else [],
+            ),
+        )
+        if paths
+    ]
+    settings = TrainingSettings(
+        iterations=parsed.iterations,
+        stages=_stages(parsed.stages, Stage),
+        learning_rate=parsed.learning_rate,
+        ema_decay=parsed.ema_decay,
+        objective=parsed.objective,
+        self_conditioning=parsed.self_conditioning,
+        seed=parsed.seed,
+        precision=parsed.precision,
+    )
+    band_names = tuple(name.strip() for name in parsed.bands.split(","))
+    card = ModelCard(
+        id=parsed.id or Path(parsed.output).stem,
+        method=parsed.method,
+        title=parsed.title,
+        ms_bands=len(band_names),
+        guide_bands=1,
+        ratio=parsed.ratio,
+        band_names=band_names,
+        options={"width": parsed.width},
+        tile=settings.stages[-1].patch,
+        objective=parsed.objective,
+        self_conditioning=parsed.self_conditioning > 0,
+        licence=parsed.licence,
+        training={
+            "data": "; ".join(_described(source) for source in sources),
+            "settings": json.dumps(asdict(settings)),
+            "command": shlex.join(["python", "-m", "fusion_core", *sys.argv[1:]]),
+        },
+    )
+    set_threads(parsed.threads)
+
+    def tell(progress) -> None:
+        judged = "" if progress.validation is None else f"  validation {progress.validation:.5f}"
+        if judged or progress.iteration % 50 == 0:
+            print(
+                f"{progress.iteration}/{progress.iterations}  loss {progress.loss:.5f}"
+                f"  {progress.seconds_left / 60:.1f} min left{judged}",
+                flush=True,
+            )
+
+    result = train_model(
+        parsed.output,
+        method=parsed.method,
+        band_names=band_names,
+        ratio=parsed.ratio,
+        sources=sources,
+        validation=validation,
+        settings=settings,
+        card=card,
+        checkpoint=parsed.checkpoint,
+        device=parsed.device,
+        progress=tell,
+    )
+    return {
+        "model": parsed.output,
+        "iterations": result.iterations,
+        "validation": result.best_validation,
+        "seconds": round(result.seconds, 1),
+    }
+
+
+def _described(source: TrainingSource) -> str:
+    """One source of training data in words, without folders that mean nothing elsewhere."""
+    if source.kind == "synthetic":
+        return f"{source.paths[0]} synthetic scenes (weight {source.weight:g})"
+    names = " ".join("/".join(Path(path).parts[-2:]) for path in source.paths)
+    return f"{source.kind} {names} (weight {source.weight:g})"
+
+
+def _weight(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise FusionError(f"{text} is not a weight: give a number before the paths.") from None
+
+
+def _stages(text: str, stage: type) -> tuple:
+    try:
+        parts = [part.split(":") for part in text.split(",")]
+        return tuple(stage(float(until), int(patch), int(batch)) for until, patch, batch in parts)
+    except ValueError:
+        raise FusionError(
+            f"The stages {text} are not share:patch:batch, comma separated."
+        ) from None
+
+
+def _add_models(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    command = commands.add_parser("models", help="list the installed models")
+    command.set_defaults(command=_models)
+    return command
+
+
+def _models(parsed: argparse.Namespace) -> dict:
+    models = installed_models()
+    if not parsed.json:
+        for model in models:
+            print(f"{model.card.summary}: {model.card.title}")
+    return {"models": [asdict(model.card) | {"path": model.path} for model in models]}
+
+
+def _add_assess(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    command = commands.add_parser("assess", help="compare a fused image with its reference")
+    command.set_defaults(command=_assess)
+    command.add_argument("--fused", required=True)
+    command.add_argument("--reference", required=True)
+    command.add_argument("--ratio", type=int, default=4)
+    return command
+
+
+def _assess(parsed: argparse.Namespace) -> dict:
+    from .quality import assess_reduced
+    from .raster.geotiff import read_bands
+
+    fused, _ = read_bands(parsed.fused)
+    reference, _ = read_bands(parsed.reference)
+    if fused.shape != reference.shape:
+        raise FusionError(
+            f"The images differ in size ({fused.shape} and {reference.shape}, bands first): "
+            "compare images on the same grid."
+        )
+    figures = assess_reduced(reference, fused, parsed.ratio)
+    if not parsed.json:
+        for name, value in figures.items():
+            print(f"{name} {value:.4f}")
+    return figures
+
+
+def _add_sample_scene(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "sample-scene", help="make a synthetic PAN/MS pair with its reference"
+    )
+    command.set_defaults(command=_sample_scene)
+    command.add_argument("--size", type=int, default=512, help="PAN pixels along each side")
+    command.add_argument("--bands", type=int, default=4)
+    command.add_argument("--ratio", type=int, default=4)
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--pan", required=True)
+    command.add_argument("--ms", required=True)
+    command.add_argument("--reference", required=True)
+    return command
+
+
+def _sample_scene(parsed: argparse.Namespace) -> dict:
+    from .raster.sample_scene_files import write_sample_scene
+    from .sample_scene import make_sample_scene
+
+    scene = make_sample_scene(parsed.size, parsed.bands, parsed.ratio, parsed.seed)
+    write_sample_scene(scene, parsed.pan, parsed.ms, parsed.reference)
+    return {"pan": parsed.pan, "ms": parsed.ms, "reference": parsed.reference}
+
+
+class _ProgressLine:
+    """Shows the share done on standard error, at most a few times a second, where that is a terminal."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.shown = 0.0
+
+    def __call__(self, share: float) -> None:
+        now = time.monotonic()
+        if sys.stderr.isatty() and (share >= 1 or now - self.shown > 0.2):
+            self.shown = now
+            end = "\n" if share >= 1 else ""
+            print(f"\r{self.what} {100 * share:5.1f} %", end=end, file=sys.stderr, flush=True)
