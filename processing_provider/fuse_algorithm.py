@@ -248,10 +248,6 @@ class FuseAlgorithm(Algorithm):
             self._job["python"] = self._interpreter()
         except FusionError as error:
             raise QgsProcessingException(str(error)) from error
-        self._job["output"] = self.parameterAsOutputLayer(parameters, self.OUTPUT, context)
-        self._job["uncertainty"] = (
-            self.parameterAsOutputLayer(parameters, self.UNCERTAINTY, context) or None
-        )
         renderer = ms_layers[0].renderer() if len(ms_layers) == 1 else None
         self._renderer = renderer.clone() if renderer is not None else None
         return True
@@ -260,9 +256,17 @@ class FuseAlgorithm(Algorithm):
         self, parameters, context: QgsProcessingContext, feedback: QgsProcessingFeedback
     ) -> dict:
         """Fuse; on the run's own thread, without any QGIS layer."""
+        # Asked here and not before: QGIS loads the layers that this thread's own context names.
+        outputs = {
+            name: self.parameterAsOutputLayer(parameters, name, context)
+            for name in (self.OUTPUT, self.UNCERTAINTY)
+        }
+        self._output = outputs[self.OUTPUT]
         try:
             result = fusion.fuse(
                 **self._job,
+                output=outputs[self.OUTPUT],
+                uncertainty=outputs[self.UNCERTAINTY] or None,
                 executor="worker",
                 progress=lambda fraction: feedback.setProgress(100 * fraction),
                 cancelled=feedback.isCanceled,
@@ -275,14 +279,14 @@ class FuseAlgorithm(Algorithm):
                 "Fused {width} x {height} pixels in {seconds:.1f} s; SHA-256 of the model: {digest}"
             ).format(**result.as_dict())
         )
-        outputs = {self.OUTPUT: self._job["output"], self.UNCERTAINTY: self._job["uncertainty"]}
         return {name: path for name, path in outputs.items() if path}
 
     def postProcessAlgorithm(self, context, feedback) -> dict:
         """Have the layer on the map look like the MS layer, unless the user set a style."""
-        output = self._job["output"]
-        if context.willLoadLayerOnCompletion(output) and not user_has_style(self.id(), self.OUTPUT):
-            FusedLayerStyle(self._renderer).attach(context.layerToLoadOnCompletionDetails(output))
+        loaded = context.willLoadLayerOnCompletion(self._output)
+        if loaded and not user_has_style(self.id(), self.OUTPUT):
+            details = context.layerToLoadOnCompletionDetails(self._output)
+            FusedLayerStyle(self._renderer).attach(details)
         return {}
 
     @staticmethod

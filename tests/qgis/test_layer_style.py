@@ -7,8 +7,10 @@ import pytest
 pytest.importorskip("qgis.core", reason="QGIS is not importable from this Python")
 
 from qgis.core import (
+    QgsApplication,
     QgsContrastEnhancement,
     QgsMultiBandColorRenderer,
+    QgsProcessingAlgRunnerTask,
     QgsProcessingContext,
     QgsProcessingFeedback,
     QgsProcessingOutputLayerDefinition,
@@ -80,9 +82,9 @@ def test_a_renderer_with_other_bands_is_not_copied(scene, qgis_app):
     assert [band for band, _, _ in shown(fused)] == [3, 2, 1]
 
 
-def load(ms_layer, scene, model, project, output) -> QgsRasterLayer:
-    """Run as the dialog does and load the result into the project."""
-    from processing.core.Processing import Processing
+@pytest.fixture
+def load(plugin, ms_layer, scene, model, project, tmp_path, wait_until):
+    """Runs SSDiff in the background as the dialog does; the layer that appears on the map."""
     from processing.gui.Postprocessing import handleAlgorithmResults
 
     context, feedback = QgsProcessingContext(), QgsProcessingFeedback()
@@ -92,28 +94,35 @@ def load(ms_layer, scene, model, project, output) -> QgsRasterLayer:
         "MS": ms_layer,
         "MODEL": model,
         "DEVICE": "cpu",
-        "OUTPUT": QgsProcessingOutputLayerDefinition(output, project),
+        "OUTPUT": QgsProcessingOutputLayerDefinition(str(tmp_path / "fused.tif"), project),
     }
-    Processing.runAlgorithm(
-        "diffusionpansharpening:ssdiff",
-        parameters,
-        onFinish=handleAlgorithmResults,
-        feedback=feedback,
-        context=context,
-    )
-    (layer,) = (item for item in project.mapLayers().values() if item is not ms_layer)
-    return layer
+
+    def run() -> QgsRasterLayer:
+        registry = QgsApplication.processingRegistry()
+        algorithm = registry.createAlgorithmById("diffusionpansharpening:ssdiff")
+        task = QgsProcessingAlgRunnerTask(algorithm, parameters, context, feedback)
+        ended = []
+        task.executed.connect(lambda ok, results: ended.append((ok, results)))
+        QgsApplication.taskManager().addTask(task)
+        wait_until(lambda: ended)
+        ok, results = ended[0]
+        assert ok, feedback.textLog()
+        assert handleAlgorithmResults(algorithm, context, feedback, True, results)
+        (layer,) = (item for item in project.mapLayers().values() if item is not ms_layer)
+        return layer
+
+    return run
 
 
-def test_loaded_layer_looks_like_ms(plugin, ms_layer, scene, model, project, tmp_path):
+def test_loaded_layer_looks_like_ms(load, ms_layer):
     from diffusion_pansharpening.ui.layer_style import FusedLayerStyle
 
-    layer = load(ms_layer, scene, model, project, str(tmp_path / "fused.tif"))
+    layer = load()
     assert shown(layer) == shown(ms_layer)
     assert FusedLayerStyle._waiting == []
 
 
-def test_style_of_the_user_wins(plugin, ms_layer, scene, model, project, tmp_path, monkeypatch):
+def test_style_of_the_user_wins(load, scene, tmp_path, monkeypatch):
     from processing.gui.RenderingStyles import RenderingStyles
 
     grey = QgsRasterLayer(scene.reference, "grey")
@@ -121,5 +130,5 @@ def test_style_of_the_user_wins(plugin, ms_layer, scene, model, project, tmp_pat
     style = str(tmp_path / "grey.qml")
     grey.saveNamedStyle(style)
     monkeypatch.setattr(RenderingStyles, "getStyle", lambda algorithm, output: style)
-    layer = load(ms_layer, scene, model, project, str(tmp_path / "fused.tif"))
+    layer = load()
     assert isinstance(layer.renderer(), QgsSingleBandGrayRenderer)
