@@ -7,12 +7,19 @@ import pytest
 pytest.importorskip("qgis.core", reason="QGIS is not importable from this Python")
 
 from qgis.core import (
+    QgsApplication,
+    QgsMultiBandColorRenderer,
+    QgsProcessingAlgRunnerTask,
+    QgsProcessingContext,
+    QgsProcessingFeedback,
     QgsProcessingModelAlgorithm,
     QgsProcessingModelChildAlgorithm,
     QgsProcessingModelChildParameterSource,
     QgsProcessingModelOutput,
     QgsProcessingModelParameter,
+    QgsProcessingOutputLayerDefinition,
     QgsProcessingParameterRasterLayer,
+    QgsRasterLayer,
 )
 
 from fusion_core.raster.geotiff import read_bands
@@ -61,6 +68,39 @@ def build(model: str) -> QgsProcessingModelAlgorithm:
     chain.addChildAlgorithm(translate)
     chain.updateDestinationParameters()
     return chain
+
+
+def test_layer_of_a_model_looks_like_ms(plugin, scene, model, project, tmp_path, wait_until):
+    from processing.gui.Postprocessing import handleAlgorithmResults
+
+    chain = build(model)
+    sharpen = chain.childAlgorithm("sharpen")
+    output = QgsProcessingModelOutput("SHARP")
+    output.setChildId("sharpen")
+    output.setChildOutputName("OUTPUT")
+    sharpen.setModelOutputs({"SHARP": output})
+    chain.setChildAlgorithm(sharpen)
+    chain.updateDestinationParameters()
+    ms = QgsRasterLayer(scene.ms, "ms")
+    ms.setRenderer(QgsMultiBandColorRenderer(ms.dataProvider(), 4, 3, 2))
+    project.addMapLayer(ms)
+    context, feedback = QgsProcessingContext(), QgsProcessingFeedback()
+    context.setProject(project)
+    parameters = {
+        "PAN": scene.pan,
+        "MS": ms.id(),
+        "sharpen:SHARP": QgsProcessingOutputLayerDefinition(str(tmp_path / "a.tif"), project),
+        "translate:RESULT": str(tmp_path / "b.tif"),
+    }
+    task = QgsProcessingAlgRunnerTask(chain, parameters, context, feedback)
+    ended = []
+    task.executed.connect(lambda ok, results: ended.append((ok, results)))
+    QgsApplication.taskManager().addTask(task)
+    wait_until(lambda: ended)
+    assert ended[0][0], feedback.textLog()
+    handleAlgorithmResults(chain, context, feedback, True, ended[0][1])
+    (layer,) = (item for item in project.mapLayers().values() if item is not ms)
+    assert layer.renderer().usesBands() == [4, 3, 2]
 
 
 def check_result(path: str) -> None:
