@@ -16,7 +16,7 @@ def _main() -> int:
     if missing and prepared.exists() and Path(sys.prefix) != prepared.parent.parent:
         print(f"This Python lacks {', '.join(missing)}; using {prepared}", file=sys.stderr)
         sys.stderr.flush()
-        os.execv(  # nosec B606 - no shell; the interpreter of this checkout
+        os.execv(  # nosec B606 # no shell; the interpreter of this checkout
             prepared, [str(prepared), "-m", "fusion_core", *sys.argv[1:]]
         )
     try:

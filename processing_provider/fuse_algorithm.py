@@ -19,9 +19,9 @@ from qgis.core import (
     QgsRasterLayer,
 )
 
-from ..fusion_core import fuse as fusion
 from ..fusion_core.errors import FusionError
 from ..fusion_core.execution.interpreter import find_interpreter
+from ..fusion_core.fuse import DATA_TYPES, MOST_STEPS, check_fuse, fuse
 from ..ui import settings
 from ..ui.layer_style import FusedLayerStyle, user_has_style
 from ..ui.translation import tr
@@ -130,7 +130,7 @@ class FuseAlgorithm(Algorithm):
             tr("Sampling steps"),
             tr("Network calls for each tile; empty for the number the model was made for."),
             None,
-            (1, fusion.MOST_STEPS),
+            (1, MOST_STEPS),
         )
         self.add_number(
             self.SEED,
@@ -173,7 +173,7 @@ class FuseAlgorithm(Algorithm):
             advanced=True,
         )
         self.add(
-            self._choice(self.DATA_TYPE, tr("Data type of the output"), fusion.DATA_TYPES),
+            self._choice(self.DATA_TYPE, tr("Data type of the output"), DATA_TYPES),
             tr("ms: the data type of the MS image, rounded; float32: not rounded."),
             advanced=True,
         )
@@ -225,7 +225,7 @@ class FuseAlgorithm(Algorithm):
         try:
             self.check_values(parameters, context)
             inputs, _ = self._inputs(parameters, context)
-            plan = fusion.check_fuse(
+            plan = check_fuse(
                 **inputs,
                 output=_destination(parameters.get(self.OUTPUT)),
                 uncertainty=_destination(parameters.get(self.UNCERTAINTY)),
@@ -263,7 +263,7 @@ class FuseAlgorithm(Algorithm):
         }
         self._output = outputs[self.OUTPUT]
         try:
-            result = fusion.fuse(
+            result = fuse(
                 **self._job,
                 output=outputs[self.OUTPUT],
                 uncertainty=outputs[self.UNCERTAINTY] or None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess  # nosec B404 - runs interpreters to ask them for their packages
+import subprocess  # nosec B404 # runs interpreters to ask them for their packages
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
@@ -60,7 +60,7 @@ def find_interpreter(preferred: str | None = None) -> str:
 def missing_packages(python: str) -> tuple[str, ...] | None:
     """Which packages an interpreter lacks; None if it does not run."""
     try:
-        answer = subprocess.run(  # nosec B603 - no shell; asks an interpreter the user chose or that we found
+        answer = subprocess.run(  # nosec B603 # no shell; asks an interpreter the user chose or that we found
             [python, "-c", _QUESTION],
             capture_output=True,
             text=True,

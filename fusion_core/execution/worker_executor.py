@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
-import subprocess  # nosec B404 - the child is an interpreter the user chose
+import subprocess  # nosec B404 # the child is an interpreter the user chose
 import sys
 import threading
 from collections import deque
@@ -47,7 +47,7 @@ class WorkerExecutor:
         flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)
         try:
             # -I would hide the user's site-packages, where torch may live.
-            self.process = subprocess.Popen(  # nosec B603 - no shell, and both paths are ours or the user's choice
+            self.process = subprocess.Popen(  # nosec B603 # no shell, and both paths are ours or the user's choice
                 [python, str(Path(__file__).with_name("worker.py"))],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -55,7 +55,7 @@ def test_settings_reach_the_run(settings, plugin, scene, model, tmp_path, monkey
         seen.update(arguments)
         raise fuse_algorithm.FusionError("Far enough.")
 
-    monkeypatch.setattr(fuse_algorithm.fusion, "fuse", fuse)
+    monkeypatch.setattr(fuse_algorithm, "fuse", fuse)
     parameters = {"PAN": scene.pan, "MS": scene.ms, "MODEL": model, "OUTPUT": "TEMPORARY_OUTPUT"}
     import processing
 

@@ -57,7 +57,7 @@ def fused(monkeypatch, plugin):
         facts = {"width": 1, "height": 1, "seconds": 1.0, "digest": "abc"}
         return SimpleNamespace(as_dict=lambda: facts)
 
-    monkeypatch.setattr(fuse_algorithm.fusion, "fuse", fuse)
+    monkeypatch.setattr(fuse_algorithm, "fuse", fuse)
     return seen
 
 
@@ -144,7 +144,7 @@ def test_errors_become_processing_exceptions(inputs, plugin, monkeypatch, error)
     def fuse(*_arguments, **_options):
         raise errors.Cancelled if error == "Cancelled" else errors.FusionError("It is so.")
 
-    monkeypatch.setattr(fuse_algorithm.fusion, "fuse", fuse)
+    monkeypatch.setattr(fuse_algorithm, "fuse", fuse)
     sentence = "Cancelled: nothing was written." if error == "Cancelled" else "It is so."
     with pytest.raises(QgsProcessingException, match=sentence):
         run(inputs)
