@@ -12,6 +12,7 @@ from pathlib import Path
 
 from . import __version__
 from .errors import FusionError
+from .sensors import SENSORS
 from .train import TrainingSource, train_model
 from .weights import METHOD_TITLES, ModelCard, installed_models
 
@@ -301,30 +302,49 @@ def _models(parsed: argparse.Namespace) -> dict:
 
 
 def _add_assess(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    command = commands.add_parser("assess", help="compare a fused image with its reference")
+    command = commands.add_parser(
+        "assess", help="measure fused images against PAN and MS, a reference, or both"
+    )
     command.set_defaults(command=_assess)
-    command.add_argument("--fused", required=True)
-    command.add_argument("--reference", required=True)
-    command.add_argument("--ratio", type=int, default=4)
+    command.add_argument("--fused", required=True, nargs="+", help="one or several fused images")
+    command.add_argument("--pan", help="PAN image, for the metrics without reference")
+    command.add_argument("--ms", nargs="+", help="MS image, or one file for each band")
+    command.add_argument("--reference", help="true image, for the metrics with reference")
+    command.add_argument(
+        "--sensor", default="unknown", help=f"of the MS image: {', '.join(SENSORS)}"
+    )
+    command.add_argument(
+        "--ratio", type=int, help="PAN pixels per MS pixel; that of PAN and MS, or 4 without them"
+    )
+    command.add_argument("--report", help="page to write (.html)")
+    command.add_argument("--table", help="table to write (.csv)")
     return command
 
 
 def _assess(parsed: argparse.Namespace) -> dict:
-    from .quality import assess_reduced
-    from .raster.geotiff import read_bands
+    from .assess import assess
+    from .assess_report import report_page, report_table, write_text
 
-    fused, _ = read_bands(parsed.fused)
-    reference, _ = read_bands(parsed.reference)
-    if fused.shape != reference.shape:
-        raise FusionError(
-            f"The images differ in size ({fused.shape} and {reference.shape}, bands first): "
-            "compare images on the same grid."
-        )
-    figures = assess_reduced(reference, fused, parsed.ratio)
+    found = assess(
+        parsed.fused,
+        parsed.pan,
+        parsed.ms,
+        parsed.reference,
+        sensor=parsed.sensor,
+        ratio=parsed.ratio,
+        progress=_ProgressLine("assessing"),
+    )
+    if parsed.report:
+        write_text(parsed.report, report_page(found, __version__))
+    if parsed.table:
+        write_text(parsed.table, report_table(found))
     if not parsed.json:
-        for name, value in figures.items():
-            print(f"{name} {value:.4f}")
-    return figures
+        for image in found.images:
+            print(image.label)
+            for name, value in image.figures.items():
+                print(f"  {name} {value:.4f}")
+    images = {image.label: image.figures for image in found.images}
+    return {**found.images[0].figures, "images": images}
 
 
 def _add_sample_scene(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
 from .algorithm import ICON_FILE
+from .assess_quality import AssessQualityAlgorithm
 from .ddrf import DdrfAlgorithm
 from .sample_scene import SampleSceneAlgorithm
 from .ssdiff import SsdiffAlgorithm
@@ -32,5 +33,10 @@ class DiffusionPansharpeningProvider(QgsProcessingProvider):
 
     def loadAlgorithms(self) -> None:
         """Add the algorithms; called by Processing, again on every refresh."""
-        for algorithm in (SsdiffAlgorithm, DdrfAlgorithm, SampleSceneAlgorithm):
+        for algorithm in (
+            SsdiffAlgorithm,
+            DdrfAlgorithm,
+            AssessQualityAlgorithm,
+            SampleSceneAlgorithm,
+        ):
             self.addAlgorithm(algorithm())

@@ -49,6 +49,10 @@ class AxisAlignment:
         """MS positions (pixel centres whole numbers) of the centres of PAN pixels."""
         return (pan_pixels + 0.5) * self.scale + (self.offset - 0.5)
 
+    def pan_positions(self, ms_pixels: np.ndarray) -> np.ndarray:
+        """PAN positions (pixel centres whole numbers) of the centres of MS pixels."""
+        return (ms_pixels + 0.5 - self.offset) / self.scale - 0.5
+
     def coarse_ms_positions(self, coarse_pixels: np.ndarray) -> np.ndarray:
         """MS positions of the centres of coarse pixels."""
         centres = self.phase + (coarse_pixels + 0.5) * self.ratio

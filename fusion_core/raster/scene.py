@@ -194,6 +194,34 @@ class Scene:
             valid &= pan_valid
         return SceneWindow(pan, ms, lms, valid)
 
+    def ms_pixels(self, window: Window) -> tuple[np.ndarray, tuple[float, float]]:
+        """The MS pixels themselves, not resampled, that lie wholly in a window.
+
+        Args:
+            window: PAN pixels, anywhere.
+
+        Returns:
+            float32 (C, h, w), 0 where invalid, perhaps without any pixel; and the row and column in the window of the
+            centre of the first, pixel centres being whole numbers.
+
+        Raises:
+            FusionError: the pixels cannot be read.
+        """
+        spans, offsets = [], []
+        for axis, first, count in (
+            (self._rows, window.row, window.height),
+            (self._cols, window.col, window.width),
+        ):
+            edges = np.array([first, first + count]) * axis.scale + axis.offset
+            start = max(0, int(np.ceil(edges[0] - SNAP)))
+            spans.append((start, max(0, min(axis.ms_size, int(edges[1] + SNAP)) - start)))
+            offsets.append(float(axis.pan_positions(np.array(start))) - first)
+        (row, height), (col, width) = spans
+        if not height or not width:
+            return np.zeros((self.ms_bands, height, width), np.float32), (offsets[0], offsets[1])
+        values, _ = self._ms.read(Window(row, col, height, width))
+        return values, (offsets[0], offsets[1])
+
     def _read_pan(self, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         rows = np.clip(rows, 0, self._pan.rows - 1)
         cols = np.clip(cols, 0, self._pan.cols - 1)

@@ -27,7 +27,12 @@ FUSE_PARAMETERS = {
 PARAMETERS = {
     "ssdiff": FUSE_PARAMETERS,
     "ddrf": FUSE_PARAMETERS,
+    "assessquality": {"FUSED", "PAN", "MS", "REFERENCE", "SENSOR", "REPORT", "TABLE"},
     "samplescene": {"SIZE", "BANDS", "RATIO", "SEED", "PAN", "MS", "REFERENCE"},
+}
+
+FIGURES = {
+    "assessquality": {"SAM", "ERGAS", "Q2N", "SCC", "D_LAMBDA", "D_S", "HQNR", "D_SR", "RQNR"}
 }
 
 
@@ -49,9 +54,8 @@ def test_parameters_and_outputs(algorithm):
     names = {definition.name() for definition in algorithm.parameterDefinitions()}
     assert names == PARAMETERS[algorithm.name()]
     outputs = {output.name() for output in algorithm.outputDefinitions()}
-    assert outputs == names & {"OUTPUT", "UNCERTAINTY", "REFERENCE"} | (
-        {"PAN", "MS"} if algorithm.name() == "samplescene" else set()
-    )
+    destinations = {d.name() for d in algorithm.parameterDefinitions() if d.isDestination()}
+    assert outputs == destinations | FIGURES.get(algorithm.name(), set())
 
 
 def test_everything_is_documented(algorithm):
