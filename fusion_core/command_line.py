@@ -1,20 +1,39 @@
-"""The command line: ``python -m fusion_core fuse | train | models | assess | sample-scene``."""
+"""The command line: ``python -m fusion_core fuse | train | models | assess | reduce | sample-scene``."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from . import __version__
-from .errors import FusionError
+from .errors import Cancelled, FusionError
 from .sensors import SENSORS
 from .train import TrainingSource, train_model
 from .weights import METHOD_TITLES, ModelCard, installed_models
+
+_told_to_end = threading.Event()
+
+
+def end_when_told() -> None:
+    """Have this process tidy up before it ends where it is told to, not only at the keyboard."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # What is ignored stays so: nohup, and shells for what runs in the background, see to that.
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _end)
+
+
+def _end(number: int, frame: object) -> None:
+    # Remembered as well: compiled modules that are being imported swallow exceptions.
+    _told_to_end.set()
+    raise KeyboardInterrupt
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,12 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         result = parsed.command(parsed)
+    except (KeyboardInterrupt, Cancelled):
+        print(Cancelled(), file=sys.stderr)
+        return 130
     except FusionError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("Cancelled: nothing was written.", file=sys.stderr)
-        return 130
     if parsed.json:
         print(json.dumps(result))
     return 0
@@ -39,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_fuse, _add_train, _add_models, _add_assess, _add_sample_scene):
+    for add in (_add_fuse, _add_train, _add_models, _add_assess, _add_reduce, _add_sample_scene):
         command = add(commands)
         command.add_argument(
             "--json", action="store_true", help="print one JSON line of results last"
@@ -124,6 +143,7 @@ def _extent(text: str | None) -> tuple[float, float, float, float] | None:
     try:
         xmin, ymin, xmax, ymax = (float(part) for part in text.split(","))
     except ValueError:
+        cancelled=_told_to_end.is_set,
         raise FusionError(
             f"The extent {text} is not xmin,ymin,xmax,ymax: give four numbers."
         ) from None
@@ -360,6 +380,43 @@ def _add_sample_scene(commands: argparse._SubParsersAction) -> argparse.Argument
     command.add_argument("--ms", required=True)
     command.add_argument("--reference", required=True)
     return command
+
+
+def _add_reduce(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "reduce", help="make a pair at reduced resolution, for which the truth is known"
+    )
+    command.set_defaults(command=_reduce)
+    command.add_argument("--pan", required=True, help="PAN image, anything GDAL reads")
+    command.add_argument(
+        "--ms", required=True, nargs="+", help="MS image, or one file for each band"
+    )
+    command.add_argument("--sensor", default="unknown", help=f"one of {', '.join(SENSORS)}")
+    command.add_argument(
+        "--ratio", type=int, help="by how much MS is reduced; the ratio of PAN and MS by default"
+    )
+    command.add_argument("--pan-reduced", required=True, help="PAN on the grid of MS, to write")
+    command.add_argument("--ms-reduced", required=True, help="MS at reduced resolution, to write")
+    command.add_argument("--reference", required=True, help="the truth, to write: MS as it is")
+    return command
+
+
+def _reduce(parsed: argparse.Namespace) -> dict:
+    from .reduce import reduce_pair
+
+    result = reduce_pair(
+        parsed.pan,
+        parsed.ms,
+        parsed.pan_reduced,
+        parsed.ms_reduced,
+        parsed.reference,
+        sensor=parsed.sensor,
+        ratio=parsed.ratio,
+        progress=_ProgressLine("reducing"),
+    )
+    if not parsed.json:
+        print(f"{result.width} x {result.height} pixels at ratio {result.ratio}")
+    return result.as_dict()
 
 
 def _sample_scene(parsed: argparse.Namespace) -> dict:

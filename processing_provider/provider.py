@@ -8,6 +8,7 @@ from qgis.PyQt.QtGui import QIcon
 from .algorithm import ICON_FILE
 from .assess_quality import AssessQualityAlgorithm
 from .ddrf import DdrfAlgorithm
+from .reduced_resolution import ReducedResolutionAlgorithm
 from .sample_scene import SampleSceneAlgorithm
 from .ssdiff import SsdiffAlgorithm
 
@@ -37,6 +38,7 @@ class DiffusionPansharpeningProvider(QgsProcessingProvider):
             SsdiffAlgorithm,
             DdrfAlgorithm,
             AssessQualityAlgorithm,
+            ReducedResolutionAlgorithm,
             SampleSceneAlgorithm,
         ):
             self.addAlgorithm(algorithm())

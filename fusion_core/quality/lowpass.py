@@ -41,19 +41,33 @@ def lowpass(
     for band, gain in enumerate(gains):
         sigma = mtf_sigma(gain, ratio)
         filled = np.where(valid > 0, image[band], 0)
-        value = _sample(_sample(filled, rows, sigma).T, cols, sigma).T
+        value = gaussian_means(gaussian_means(filled, rows, sigma).T, cols, sigma).T
         if mask is not None:
-            weight = _sample(_sample(valid, rows, sigma).T, cols, sigma).T
+            weight = gaussian_means(gaussian_means(valid, rows, sigma).T, cols, sigma).T
             value = np.where(weight > 1e-3, value / np.maximum(weight, 1e-3), np.nan)
         result[band] = value
     return result
 
 
-def _sample(lines: np.ndarray, positions: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian means of the lines (H, W) around the given line positions, (n, W)."""
-    reach = int(np.ceil(5 * sigma))
+def reach(sigma: float) -> int:
+    """Lines on either side that ``gaussian_means`` looks at."""
+    return int(np.ceil(5 * sigma))
+
+
+def gaussian_means(lines: np.ndarray, positions: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian means of lines around positions between them.
+
+    Args:
+        lines: (H, W); the first and last repeat beyond the image.
+        positions: line positions, line centres being whole numbers, (n,).
+        sigma: standard deviation in lines; nothing further away than ``reach(sigma)`` lines counts.
+
+    Returns:
+        (n, W) float64.
+    """
+    far = reach(sigma)
     nearest = np.rint(positions).astype(int)
-    taps = np.arange(-reach, reach + 1)
+    taps = np.arange(-far, far + 1)
     weights = np.exp(-0.5 * ((nearest[:, None] + taps - positions[:, None]) / sigma) ** 2)
     weights /= weights.sum(axis=1, keepdims=True)
     result = np.zeros((len(positions), lines.shape[1]))

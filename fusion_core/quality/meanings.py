@@ -25,7 +25,9 @@ WITH_REFERENCE = {
         "SAM [°]", 0.0, "Angle between the spectra of fused and reference: are the colours right?"
     ),
     "ERGAS": Meaning(
-        "ERGAS", 0.0, "Relative error over all bands, in per cent of their means, divided by the ratio."
+        "ERGAS",
+        0.0,
+        "Relative error over all bands, in per cent of their means, divided by the ratio.",
     ),
     "Q2n": Meaning(
         "Q2n",

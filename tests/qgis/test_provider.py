@@ -28,6 +28,7 @@ PARAMETERS = {
     "ssdiff": FUSE_PARAMETERS,
     "ddrf": FUSE_PARAMETERS,
     "assessquality": {"FUSED", "PAN", "MS", "REFERENCE", "SENSOR", "REPORT", "TABLE"},
+    "reducedresolution": {"PAN", "MS", "SENSOR", "PAN_REDUCED", "MS_REDUCED", "REFERENCE"},
     "samplescene": {"SIZE", "BANDS", "RATIO", "SEED", "PAN", "MS", "REFERENCE"},
 }
 
