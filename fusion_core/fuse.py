@@ -17,15 +17,13 @@ from .errors import Cancelled, FusionError
 from .execution.blending import RowBlender, blend_columns
 from .execution.executor import Executor, FusedTiles, SamplingPlan, TileBatch
 from .execution.tile_plan import TilePlan, plan_tiles
-from .weights import METHOD_TITLES, ModelFile, find_model
+from .weights import GRIDS, METHOD_TITLES, SOLVERS, ModelFile, find_model
 
 if TYPE_CHECKING:
     from .raster.mosaic import Mosaic
     from .raster.scene import Scene, SceneWindow
     from .raster.window import Window
 
-SOLVERS = ("ddim", "dpm++2m")
-GRIDS = ("uniform", "logsnr")
 EXECUTORS = ("local", "worker")
 DATA_TYPES = ("ms", "float32")
 MOST_STEPS = 1000
@@ -284,7 +282,9 @@ def fuse(
             for target in targets
         ]
         _run(plan, computer, mosaics, batch_size, progress or (lambda share: None), stop)
-        # The fused image last: where it stands, everything does.
+        # All of them are whole before the first appears; the fused image last: where it stands, everything does.
+        for mosaic in mosaics:
+            mosaic.finish()
         for mosaic in reversed(mosaics):
             mosaic.commit()
     return FuseResult(**{**asdict(result), "seconds": round(time.monotonic() - started, 3)})
@@ -296,7 +296,7 @@ def _check_choice(what: str, value: str, choices: Sequence[str] | dict) -> None:
 
 
 def _same_file(one: str, other: str) -> bool:
-    return os.path.abspath(one) == os.path.abspath(other)
+    return os.path.normcase(os.path.realpath(one)) == os.path.normcase(os.path.realpath(other))
 
 
 def _open(pan: str, ms: str | Sequence[str], method: str, model: str) -> tuple[Scene, ModelFile]:

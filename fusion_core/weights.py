@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 MODELS_FOLDER = Path(__file__).resolve().parent.parent / "resources" / "models"
 METHOD_TITLES = {"ddrf": "DDRF", "ssdiff": "SSDiff"}
+SOLVERS = ("ddim", "dpm++2m")
+GRIDS = ("uniform", "logsnr")
 _LONGEST_HEADER = 16 * 2**20
+_LARGEST_TILE = 4096
 
 
 @dataclass(frozen=True)
@@ -270,7 +273,7 @@ def _read_header(path: str) -> tuple[dict[str, str], dict[str, list[int]]]:
         raise FusionError(
             f"The model file {path} cannot be read ({error.strerror}): choose another."
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise FusionError(
             f"The model file {path} is damaged or not a safetensors file: get it again."
         ) from error
@@ -291,6 +294,12 @@ def _parse_card(text: str, path: str) -> ModelCard:
             and 0 <= 4 * card.margin <= card.tile
             and card.tile % card.ratio == 0
             and card.margin % card.ratio == 0
+            and card.tile <= _LARGEST_TILE
+            and card.solver in SOLVERS
+            and card.grid in GRIDS
+            and card.objective in ("x0", "eps", "v")
+            and card.indexing in ("original", "published")
+            and (card.normalisation == "percentile" or 0 < card.normalisation < float("inf"))
         )
     except (ValueError, TypeError, AttributeError) as error:
         raise FusionError(

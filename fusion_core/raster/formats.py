@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from osgeo import gdal
 
 from ..errors import FusionError
-from .gdal_calls import quiet_gdal
+from .gdal_calls import GdalMessages, quiet_gdal
 from .source import NUMPY_TYPES
 
 GDAL_TYPES = {name: number for number, name in NUMPY_TYPES.items()}
@@ -27,9 +29,15 @@ FIRST_CHOICE = {
 }
 """Formats of the extensions that several drivers claim, or none does."""
 
-NOT_STANDALONE = {"VRT", "MEM", "DERIVED", "WMS", "WMTS", "COG"}
+NOT_STANDALONE = {"VRT", "MEM", "DERIVED", "WMS", "WMTS", "COG", "PDF", "PDS4"}
+
+LOSSLESS = {"JP2OpenJPEG": {"QUALITY": "100", "REVERSIBLE": "YES"}, "WEBP": {"LOSSLESS": "YES"}}
+"""Options that keep every digital number, for formats that would otherwise round them off."""
 
 TRIAL_SIZE = 64
+
+TRIAL_ERROR = 16
+"""How far pixels of the trial, 0 to 126, may be off in a format that the user knows to be lossy."""
 
 BUFFER_BYTES = 1 << 28
 """Most that a row of blocks should take; wide scenes of many bands get smaller blocks."""
@@ -74,6 +82,10 @@ def output_format(path: str, options: Sequence[str] = ()) -> OutputFormat:
             if extension
             else f"{path} has no extension, which tells the format: choose a name that ends in .tif."
         )
+    given = {option.split("=", 1)[0].strip().upper() for option in options}
+    lossless = LOSSLESS.get(driver, {})
+    if not given & set(lossless):
+        options = [*options, *(f"{key}={value}" for key, value in lossless.items())]
     return OutputFormat(driver, tuple(options))
 
 
@@ -88,7 +100,8 @@ def check_output(
 ) -> OutputFormat:
     """Find out, before anything runs, whether an output can be written.
 
-    The format is tried with a small raster in memory, which finds options and pixel types that it refuses.
+    The format is tried with a small raster, which finds options, pixel types and numbers of bands that it refuses, and
+    formats that take them and keep only a part.
 
     Args:
         path: the output file.
@@ -177,38 +190,87 @@ def _driver_for(extension: str) -> str | None:
 
 
 def _try(form: OutputFormat, path: str, bands: int, dtype: str) -> None:
-    """Write a small raster in memory as the output will be written."""
+    """Write a small raster as the output will be written."""
     name = os.path.basename(path)
-    folder = f"/vsimem/{uuid.uuid4().hex}"
-    trial = f"{folder}/trial{os.path.splitext(name)[1]}"
     driver = gdal.GetDriverByName(form.driver)
-    types = (driver.GetMetadataItem(gdal.DMD_CREATIONDATATYPES) or "").split()
-    if types and gdal.GetDataTypeName(GDAL_TYPES[dtype]) not in types:
-        # CreateCopy would clip the values to a type that the format has, with a warning.
-        raise FusionError(
-            f"{driver.LongName} files such as {name} cannot hold {dtype}: choose a name that ends in .tif."
-        )
-    size = (TRIAL_SIZE, TRIAL_SIZE, bands, GDAL_TYPES[dtype])
-    gdal.Mkdir(folder, 0o700)
+    trial = _try_create if form.streams else _try_copy
     with quiet_gdal() as messages:
         try:
-            if form.streams:
-                made = driver.Create(trial, *size, options=list(form.options))
-            else:
-                model = gdal.GetDriverByName("MEM").Create("", *size)
-                made = driver.CreateCopy(trial, model, strict=0, options=list(form.options))
-            made = None if made is None else made.FlushCache() or True
+            trial(driver, os.path.splitext(name)[1], form.options, bands, dtype, messages)
         except RuntimeError as error:
-            made = None
             messages.failures.append(str(error))
-        gdal.RmdirRecursive(folder)
     # GDAL ignores options that it does not know, which the user should know.
     ignored = [text for text in messages.warnings if "creation option" in text.lower()]
-    if made is None or messages.failures or ignored:
-        detail = (messages.failures + ignored or ["no reason given"])[0]
-        detail = " ".join(detail.split()).rstrip(".")
+    if messages.failures or ignored:
+        detail = " ".join((messages.failures + ignored)[0].split()).rstrip(".")
         raise FusionError(
             f"{name} cannot be written as {driver.LongName} with {bands} band{'s' * (bands > 1)} of {dtype}"
-            f"{' and the creation options ' + ' '.join(form.options) if form.options else ''} (GDAL: {detail}):"
+            f"{' and the creation options ' + ' '.join(form.options) if form.options else ''} ({detail}):"
             " choose other creation options or a name that ends in .tif."
         )
+
+
+def _try_create(
+    driver: gdal.Driver,
+    extension: str,
+    options: Sequence[str],
+    bands: int,
+    dtype: str,
+    messages: GdalMessages,
+) -> None:
+    """Create a raster in memory."""
+    folder = f"/vsimem/{uuid.uuid4().hex}"
+    gdal.Mkdir(folder, 0o700)
+    try:
+        size = (TRIAL_SIZE, TRIAL_SIZE, bands, GDAL_TYPES[dtype])
+        made = driver.Create(f"{folder}/trial{extension}", *size, options=list(options))
+        messages.require(made).FlushCache()
+        made = None
+    finally:
+        gdal.RmdirRecursive(folder)
+
+
+def _try_copy(
+    driver: gdal.Driver,
+    extension: str,
+    options: Sequence[str],
+    bands: int,
+    dtype: str,
+    messages: GdalMessages,
+) -> None:
+    """Copy a raster into a folder, rename that and see whether the pixels are still there.
+
+    Some drivers cannot write to memory, some keep only the first band or clip the values with no more than a warning,
+    and some name their companion files by full path.
+    """
+    rows, cols = np.mgrid[:TRIAL_SIZE, :TRIAL_SIZE]
+    pattern = np.stack(
+        [(rows + cols) if band % 2 else (126 - rows - cols) for band in range(bands)]
+    )
+    pattern = pattern.astype(dtype)
+    number = GDAL_TYPES[dtype]
+    model = gdal.GetDriverByName("MEM").Create("", TRIAL_SIZE, TRIAL_SIZE, bands, number)
+    model.WriteRaster(0, 0, TRIAL_SIZE, TRIAL_SIZE, pattern.tobytes(), buf_type=number)
+    with tempfile.TemporaryDirectory() as folder:
+        before, after = os.path.join(folder, "before"), os.path.join(folder, "after")
+        os.mkdir(before)
+        name = f"trial{extension}"
+        made = driver.CreateCopy(os.path.join(before, name), model, strict=0, options=list(options))
+        messages.require(made).FlushCache()
+        made = None
+        if messages.failures:
+            return
+        os.rename(before, after)
+        made = messages.require(gdal.Open(os.path.join(after, name)))
+        found = made.RasterCount
+        if found == bands:
+            data = made.ReadRaster(buf_type=gdal.GDT_Float64)
+            kept = np.frombuffer(messages.require(data)).reshape(pattern.shape)
+            types = {made.GetRasterBand(band + 1).DataType for band in range(bands)}
+        made = None
+    if found != bands:
+        raise RuntimeError(f"{found} of {bands} bands are kept")
+    if types != {number}:
+        raise RuntimeError(f"the format cannot hold {dtype}")
+    if np.abs(kept - pattern.astype(np.float64)).max() > TRIAL_ERROR:
+        raise RuntimeError("the pixels are not kept")

@@ -78,6 +78,7 @@ class Mosaic:
         self.nodata = _output_nodata(nodata, self._dtype, may_lack)
         self._metadata = dict(metadata or {})
         self._next_row = 0
+        self._finished = False
         self._done = False
         self._partial = PartialOutput(path)
         self._dataset: gdal.Dataset | None = None
@@ -124,7 +125,9 @@ class Mosaic:
             if colours[index] is not None:
                 band.SetColorInterpretation(colours[index])
             if self.nodata is not None:
-                band.SetNoDataValue(self.nodata)
+                # 64-bit integers take no other kind of number here.
+                wide = self._dtype.kind != "f" and self._dtype.itemsize == 8
+                band.SetNoDataValue(int(self.nodata) if wide else self.nodata)
             if like_ms and index < scene.ms_bands:
                 profile = scene.band_profiles[index]
                 if profile.scale is not None and profile.scale != 1:
@@ -215,7 +218,7 @@ class Mosaic:
             raise
 
     def commit(self, metadata: Mapping[str, str] | None = None) -> None:
-        """Finish the raster and put it under its name, replacing what was there.
+        """Finish the raster, unless ``finish`` did, and put it under its name, replacing what was there.
 
         Args:
             metadata: provenance, added to what the constructor got.
@@ -224,7 +227,17 @@ class Mosaic:
             FusionError: it cannot be finished; nothing is left of it and what was there stays.
             ValueError: rows are missing, or it was committed or discarded before.
         """
-        if self._done or self._next_row != self._window.height:
+        if not self._finished:
+            self.finish(metadata)
+        self._done = True
+        self._partial.publish()
+
+    def finish(self, metadata: Mapping[str, str] | None = None) -> None:
+        """Write all that is left, under the temporary name; arguments and errors as ``commit``.
+
+        For outputs that are to appear together or not at all: what can go wrong with one goes wrong here.
+        """
+        if self._done or self._finished or self._next_row != self._window.height:
             raise ValueError(f"{self._next_row} of {self._window.height} rows are written")
         self._metadata.update(metadata or {})
         try:
@@ -238,8 +251,7 @@ class Mosaic:
         except BaseException:
             self.discard()
             raise
-        self._done = True
-        self._partial.publish()
+        self._finished = True
 
     def _convert(self) -> None:
         """Copy the finished rows into the format that was asked for."""

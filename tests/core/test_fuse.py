@@ -13,6 +13,7 @@ from fusion_core import weights  # noqa: E402
 from fusion_core.errors import Cancelled, FusionError  # noqa: E402
 from fusion_core.fuse import check_fuse, fuse  # noqa: E402
 from fusion_core.raster.geotiff import read_bands, write_geotiff  # noqa: E402
+from fusion_core.raster.mosaic import Mosaic  # noqa: E402
 from fusion_core.raster.provenance import read_provenance  # noqa: E402
 from fusion_core.raster.sample_scene_files import write_sample_scene  # noqa: E402
 from fusion_core.raster.scene import Scene  # noqa: E402
@@ -410,6 +411,28 @@ def test_an_extent_of_one_pixel_is_refused(run, scene_files, tmp_path):
 def test_impossible_outputs_are_refused(run, tmp_path, output, words):
     with pytest.raises(FusionError, match=words):
         run(output)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_names_of_one_file_are_refused(run, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
+    with pytest.raises(FusionError, match="same name"):
+        run("real/f.tif", uncertainty=str(tmp_path / "link" / "f.tif"), samples=2)
+    assert list((tmp_path / "real").iterdir()) == []
+
+
+def test_an_uncertainty_does_not_appear_without_its_image(run, tmp_path, monkeypatch):
+    finish = Mosaic.finish
+
+    def failing(self):
+        if self._partial.target.endswith("fused.tif"):
+            raise FusionError("The disk is full.")
+        finish(self)
+
+    monkeypatch.setattr(Mosaic, "finish", failing)
+    with pytest.raises(FusionError, match="full"):
+        run(uncertainty=str(tmp_path / "spread.tif"), samples=2)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -433,11 +433,10 @@ def test_defaults_suit_the_raster():
 def test_other_formats(make_pair, out, extension):
     if extension == "jp2" and gdal.GetDriverByName("JP2OpenJPEG") is None:
         pytest.skip("this GDAL has no JPEG 2000")
-    options = ["REVERSIBLE=YES", "QUALITY=100"] if extension == "jp2" else []
     scene = Scene.open(*make_pair(names=("Blue", "Green", "Red")))
     values = random_values(scene)
     name = f"f.{extension}"
-    with start(out / name, scene, creation_options=options) as mosaic:
+    with start(out / name, scene) as mosaic:
         fill(mosaic, values)
         assert not [entry for entry in os.listdir(out) if not entry.startswith(".")]
         mosaic.commit({"model": "x"})
@@ -449,6 +448,33 @@ def test_other_formats(make_pair, out, extension):
     assert not [entry for entry in os.listdir(out) if entry.startswith(".")]
 
 
+@pytest.mark.skipif(not hasattr(gdal, "GDT_Int64"), reason="GDAL before 3.5")
+@pytest.mark.parametrize(("dtype", "nodata"), [("int64", -1), ("uint64", 0)])
+def test_64_bit_integers(make_pair, out, dtype, nodata):
+    scene = Scene.open(*make_pair())
+    values = random_values(scene)
+    valid = values[0] > 20
+    with start(out / "f.tif", scene, dtype=dtype, nodata=nodata) as mosaic:
+        fill(mosaic, values, valid)
+        mosaic.commit()
+    pixels, info = read_bands(str(out / "f.tif"))
+    assert (pixels.dtype.name, info.nodata) == (dtype, nodata)
+    np.testing.assert_array_equal(pixels, np.where(valid, values, nodata))
+
+
+def test_outputs_appear_together_or_not_at_all(make_pair, out):
+    scene = Scene.open(*make_pair())
+    with start(out / "a.tif", scene) as one, start(out / "b.png", scene) as other:
+        for mosaic in (one, other):
+            fill(mosaic, random_values(scene))
+            mosaic.finish()
+            assert not [entry for entry in os.listdir(out) if not entry.startswith(".")]
+        one.commit()
+        with pytest.raises(ValueError, match="written"):
+            other.finish()
+    assert os.listdir(out) == ["a.tif"]
+
+
 @pytest.mark.parametrize(
     ("name", "dtype", "bands", "sentence"),
     [
@@ -458,6 +484,9 @@ def test_other_formats(make_pair, out, extension):
         ("f.png", "float32", 3, "cannot hold float32"),
         ("f.png", "uint16", 8, "8 bands of uint16"),
         ("f.jpg", "int16", 3, "cannot hold int16"),
+        ("f.jpg", "uint8", 4, "3 of 4 bands are kept"),
+        ("f.xyz", "uint16", 3, "1 of 3 bands are kept"),
+        ("f.xml", "uint16", 3, r"extension \.xml"),
         ("f.tif", "complex64", 3, "complex64"),
     ],
 )

@@ -132,7 +132,20 @@ def test_card_that_lies_about_the_width(model):
 
 
 @pytest.mark.parametrize(
-    "nonsense", [{"tile": 0}, {"margin": 16}, {"tile": 30}, {"method": "magic"}, {"steps": "many"}]
+    "nonsense",
+    [
+        {"tile": 0},
+        {"tile": 10**9},
+        {"margin": 16},
+        {"tile": 30},
+        {"method": "magic"},
+        {"steps": "many"},
+        {"solver": "magic"},
+        {"grid": "magic"},
+        {"objective": "magic"},
+        {"indexing": "magic"},
+        {"normalisation": -1},
+    ],
 )
 def test_card_that_contradicts_itself(model, nonsense):
     refused(change_card(model, **nonsense), "contradicts")
