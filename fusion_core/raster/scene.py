@@ -315,6 +315,10 @@ class Scene:
         # The outline, not the corners: a straight edge on one map is a curve on another.
         places = edge_points(1, 1) * [xmax - xmin, ymax - ymin] + [xmin, ymin]
         srs = srs_from_wkt(crs_wkt or "")
+        if crs_wkt and srs is None:
+            raise FusionError(
+                f"The coordinate system of the extent, {crs_wkt[:60]}, is unknown: give one such as EPSG:4326."
+            )
         if srs is not None and self._srs is not None and not same_srs(srs, self._srs):
             places = transformed(transformation_between(srs, self._srs), places)
         inverse = np.linalg.inv(matrix_of(self.geotransform or PIXEL_MAP))
@@ -324,6 +328,8 @@ class Scene:
                 "The extent cannot be brought to the coordinate system of the panchromatic raster: choose a"
                 " smaller one."
             )
+        # Far outside is as good as just outside, and fits into an integer.
+        pixels = np.clip(pixels, -1, [self.grid.width + 1, self.grid.height + 1])
         left, top = np.floor(pixels.min(axis=0) + SNAP).astype(int).tolist()
         right, bottom = np.ceil(pixels.max(axis=0) - SNAP).astype(int).tolist()
         window = Window(top, left, bottom - top, right - left).intersect(self.overlap)

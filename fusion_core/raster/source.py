@@ -136,13 +136,14 @@ class RasterSource:
             for band in data_bands
         )
         self.nodata = tuple(band.GetNoDataValue() for band in data_bands)
-        flags = data_bands[0].GetMaskFlags()
-        has_mask = bool(flags & gdal.GMF_PER_DATASET) and not flags & gdal.GMF_ALPHA
-        self._mask = data_bands[0].GetMaskBand() if has_mask else None
+        # One mask for all bands, or one a band where a VRT gives each its own.
+        self._masks = [_mask_of(band) for band in data_bands]
         if alpha:
-            self._mask = bands[alpha[0]]
+            self._masks = [bands[alpha[0]]]
+        elif data_bands[0].GetMaskFlags() & gdal.GMF_PER_DATASET:
+            self._masks = self._masks[:1]
         self.may_have_invalid = (
-            self._mask is not None
+            any(mask is not None for mask in self._masks)
             or any(value is not None for value in self.nodata)
             or self.dtype.startswith("float")
         )
@@ -188,8 +189,10 @@ class RasterSource:
             stored = _as_stored(nodata, values.dtype)
             if stored is not None:
                 valid[band] &= values[band] != stored
-        if self._mask is not None:
-            valid &= self._read_mask(window)
+        masks = self._masks if len(self._masks) == 1 else self._masks[bands]
+        for mask, target in zip(masks, [valid] if len(self._masks) == 1 else valid):
+            if mask is not None:
+                target &= self._read_mask(mask, window)
         if values.dtype == np.float64:
             # Values that float32 cannot hold are no measurements.
             with np.errstate(over="ignore"):
@@ -219,9 +222,9 @@ class RasterSource:
         shape = (len(numbers), window.height, window.width)
         return np.frombuffer(data, self.dtype).reshape(shape)
 
-    def _read_mask(self, window: Window) -> np.ndarray:
+    def _read_mask(self, mask: gdal.Band, window: Window) -> np.ndarray:
         with self._lock, gdal_errors_as(self._unreadable()) as messages:
-            data = self._mask.ReadRaster(
+            data = mask.ReadRaster(
                 window.col, window.row, window.width, window.height, buf_type=gdal.GDT_Float32
             )
             messages.require(data)
@@ -236,7 +239,7 @@ class RasterSource:
     def close(self) -> None:
         """Release the file."""
         with self._lock, quiet_gdal():
-            self._mask = None
+            self._masks = []
             self._dataset = None
 
 
@@ -248,9 +251,15 @@ def _as_stored(nodata: float | None, dtype: np.dtype) -> np.generic | None:
         with np.errstate(over="ignore"):
             return dtype.type(nodata)
     limits = np.iinfo(dtype)
-    if nodata != int(nodata) or not limits.min <= nodata <= limits.max:
+    if np.isinf(nodata) or nodata != int(nodata) or not limits.min <= nodata <= limits.max:
         return None
     return dtype.type(int(nodata))
+
+
+def _mask_of(band: gdal.Band) -> gdal.Band | None:
+    """The mask of a band that has one of its own or shares that of the dataset; None for nodata and alpha."""
+    other = gdal.GMF_ALL_VALID | gdal.GMF_NODATA | gdal.GMF_ALPHA
+    return None if band.GetMaskFlags() & other else band.GetMaskBand()
 
 
 def _is_alpha(band: gdal.Band) -> bool:

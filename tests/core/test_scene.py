@@ -201,6 +201,26 @@ def test_mask_band(make_raster):
     check_invalid_ms_pixel(scene, 5, 4, 700)
 
 
+def test_mask_of_each_band(make_raster, tmp_path):
+    from osgeo import gdal
+
+    values = np.full((2, 12, 10), 700, np.uint16)
+    values[:, 5, 4] = 60000
+    mask = np.full((12, 10), 255, np.uint8)
+    mask[5, 4] = 0
+    make_raster("mask.tif", mask, pixel=4.0)
+    plain = make_raster("plain.tif", values, pixel=4.0)
+    ms = tmp_path / "ms.vrt"
+    gdal.Translate(str(ms), plain, format="VRT")
+    band = (
+        '<MaskBand><VRTRasterBand dataType="Byte"><SimpleSource><SourceFilename relativeToVRT="1">'
+        "mask.tif</SourceFilename></SimpleSource></VRTRasterBand></MaskBand></VRTRasterBand>"
+    )
+    ms.write_text(ms.read_text().replace("</VRTRasterBand>", band))
+    pan = make_raster("pan.tif", np.full((48, 40), 300, np.uint16))
+    check_invalid_ms_pixel(Scene.open(pan, str(ms)), 5, 4, 700)
+
+
 @pytest.mark.parametrize("bands", [3, 4])
 def test_alpha_band(make_raster, bands):
     from osgeo import gdal
@@ -216,9 +236,17 @@ def test_alpha_band(make_raster, bands):
     check_invalid_ms_pixel(scene, 5, 4, 700)
 
 
-def test_nodata_that_no_pixel_can_hold(make_raster):
+@pytest.mark.parametrize("nodata", [-9999, 0.5, float("inf"), float("nan")])
+def test_nodata_that_no_pixel_can_hold(make_raster, tmp_path, nodata):
+    from osgeo import gdal
+
     pan = make_raster("pan.tif", np.full((48, 40), 300, np.uint16))
-    ms = make_raster("ms.tif", np.full((2, 12, 10), 65535, np.uint16), pixel=4.0, nodata=-9999)
+    plain = make_raster("plain.tif", np.full((2, 12, 10), 65535, np.uint16), pixel=4.0)
+    ms = str(tmp_path / "ms.vrt")
+    dataset = gdal.Translate(ms, plain, format="VRT")
+    for band in (1, 2):
+        dataset.GetRasterBand(band).SetNoDataValue(nodata)
+    dataset = None
     part = Scene.open(pan, ms).read(Window(0, 0, 48, 40))
     assert part.valid.all()
 
@@ -327,6 +355,9 @@ def test_window_of_extent(make_pair):
     assert scene.window_of_extent(500010, 4999950, 500020, 4999990) == Window(10, 10, 40, 10)
     assert scene.window_of_extent(500010.3, 4999950, 500020, 4999990.0001) == Window(10, 10, 40, 10)
     assert scene.window_of_extent(0, 0, 1e7, 1e7) == scene.overlap
+    assert scene.window_of_extent(-1e30, -1e30, 1e30, 1e30) == scene.overlap
+    with pytest.raises(FusionError, match="EPSG:nonsense, is unknown"):
+        scene.window_of_extent(0, 0, 1e7, 1e7, "EPSG:nonsense")
     x0, y0, x1, y1 = 15.0, 45.15299, 15.00051, 45.15347
     assert scene.overlap.contains(scene.window_of_extent(x0, y0, x1, y1, "EPSG:4326"))
     for extent in ((0, 0, 1, 1), (499990, 4999998, 500002, 5000010)):
