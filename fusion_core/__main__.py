@@ -20,7 +20,7 @@ def _main() -> int:
             prepared, [str(prepared), "-m", "fusion_core", *sys.argv[1:]]
         )
     try:
-        from .command_line import main
+        from .command_line import end_when_told, main
     except ModuleNotFoundError as error:
         print(
             f"Error: This Python lacks {error.name}: run make setup, or install GDAL's bindings, torch, "
@@ -28,6 +28,7 @@ def _main() -> int:
             file=sys.stderr,
         )
         return 1
+    end_when_told()
     return main()
 
 

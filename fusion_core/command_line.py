@@ -38,7 +38,7 @@ def _end(number: int, frame: object) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it succeeded, 1 after an error the user can act on, 130 after Ctrl+C."""
-    parsed = _parser().parse_args(arguments)
+    parsed = _parser().parse_args(_joined_extent(sys.argv[1:] if arguments is None else arguments))
     try:
         result = parsed.command(parsed)
     except (KeyboardInterrupt, Cancelled):
@@ -50,6 +50,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if parsed.json:
         print(json.dumps(result))
     return 0
+
+
+def _joined_extent(arguments: Sequence[str]) -> list[str]:
+    """The arguments with ``--extent`` and its value in one: argparse takes -71.5,42,... for an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--extent":
+            joined[-1] = f"--extent={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,6 +97,9 @@ def _add_fuse(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "--extent", help="xmin,ymin,xmax,ymax in PAN's coordinates; the whole overlap by default"
     )
     command.add_argument(
+        "--extent-crs", help="the extent's coordinate system, such as EPSG:4326; PAN's by default"
+    )
+    command.add_argument(
         "--steps", type=int, help="network calls; the model's own number by default"
     )
     command.add_argument("--solver", help="ddim or dpm++2m; the model's own by default")
@@ -114,6 +128,7 @@ def _fuse(parsed: argparse.Namespace) -> dict:
         method=parsed.method,
         model=parsed.model,
         extent=_extent(parsed.extent),
+        extent_crs=parsed.extent_crs,
         steps=parsed.steps,
         solver=parsed.solver,
         grid=parsed.grid,
@@ -128,6 +143,7 @@ def _fuse(parsed: argparse.Namespace) -> dict:
         executor=parsed.executor,
         python=parsed.python,
         progress=_ProgressLine("fusing"),
+        cancelled=_told_to_end.is_set,
         report=lambda line: print(line, file=sys.stderr),
     )
     if not parsed.json:
@@ -143,7 +159,6 @@ def _extent(text: str | None) -> tuple[float, float, float, float] | None:
     try:
         xmin, ymin, xmax, ymax = (float(part) for part in text.split(","))
     except ValueError:
-        cancelled=_told_to_end.is_set,
         raise FusionError(
             f"The extent {text} is not xmin,ymin,xmax,ymax: give four numbers."
         ) from None
@@ -367,21 +382,6 @@ def _assess(parsed: argparse.Namespace) -> dict:
     return {**found.images[0].figures, "images": images}
 
 
-def _add_sample_scene(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    command = commands.add_parser(
-        "sample-scene", help="make a synthetic PAN/MS pair with its reference"
-    )
-    command.set_defaults(command=_sample_scene)
-    command.add_argument("--size", type=int, default=512, help="PAN pixels along each side")
-    command.add_argument("--bands", type=int, default=4)
-    command.add_argument("--ratio", type=int, default=4)
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--pan", required=True)
-    command.add_argument("--ms", required=True)
-    command.add_argument("--reference", required=True)
-    return command
-
-
 def _add_reduce(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     command = commands.add_parser(
         "reduce", help="make a pair at reduced resolution, for which the truth is known"
@@ -417,6 +417,21 @@ def _reduce(parsed: argparse.Namespace) -> dict:
     if not parsed.json:
         print(f"{result.width} x {result.height} pixels at ratio {result.ratio}")
     return result.as_dict()
+
+
+def _add_sample_scene(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "sample-scene", help="make a synthetic PAN/MS pair with its reference"
+    )
+    command.set_defaults(command=_sample_scene)
+    command.add_argument("--size", type=int, default=512, help="PAN pixels along each side")
+    command.add_argument("--bands", type=int, default=4)
+    command.add_argument("--ratio", type=int, default=4)
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--pan", required=True)
+    command.add_argument("--ms", required=True)
+    command.add_argument("--reference", required=True)
+    return command
 
 
 def _sample_scene(parsed: argparse.Namespace) -> dict:

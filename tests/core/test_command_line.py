@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +91,50 @@ def test_errors_are_one_sentence_and_exit_1(pair, tmp_path, changes, words):
     assert lines[0].startswith("Error: ")
     assert words in lines[0]
     assert not output.exists()
+
+
+def test_an_extent_west_of_greenwich_and_in_another_system(pair, tmp_path):
+    model = write_model(tmp_path / "tiny.safetensors")
+    arguments = ["fuse", "--model", model, "--pan", pair[0], "--ms", pair[1]]
+    arguments += ["--output", tmp_path / "fused.tif", "--extent", "-71.5,42,-71,43"]
+    for extra, words in (
+        ([], "does not touch"),
+        (["--extent-crs", "EPSG:4326"], "does not touch"),
+        (["--extent-crs", "nonsense"], "nonsense, is unknown"),
+    ):
+        failed = call(*arguments, *extra)
+        assert failed.returncode == 1
+        assert words in failed.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("executor", ["local", "worker"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_told_to_end_tidies_up(pair, tmp_path, executor, number):
+    model = write_model(tmp_path / "tiny.safetensors")
+    out = tmp_path / "out"
+    out.mkdir()
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "fusion_core", "fuse", "--model", model, "--pan", pair[0]),
+            *("--ms", pair[1], "--output", out / "fused.tif", "--executor", executor),
+            *("--steps", "1000", "--samples", "100", "--python", sys.executable),
+        ],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests run in the background of a shell, Ctrl+C is switched off for them and all they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 60
+    while not list(out.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert said.endswith("Cancelled: nothing was written.\n")
+    assert "Traceback" not in said
+    assert list(out.iterdir()) == []
 
 
 def test_models_are_listed():
