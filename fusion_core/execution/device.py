@@ -77,7 +77,8 @@ def set_threads(count: int | None = None) -> None:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception of torch means that the device's or the host's memory is spent."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+    # torch.OutOfMemoryError, the same class, is younger than the last torch for Intel Macs.
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
     text = str(error)
     return isinstance(error, RuntimeError) and (

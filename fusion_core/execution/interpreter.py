@@ -94,5 +94,6 @@ def _candidates() -> Iterator[str]:
         python = Path(sys.exec_prefix) / name
         if python.exists():
             yield str(python)
-    if sys.platform != "win32":
+    # On a Mac it may be a stub that asks to install the developer tools.
+    if sys.platform.startswith("linux"):
         yield "/usr/bin/python3"

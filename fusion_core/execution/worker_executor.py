@@ -80,7 +80,7 @@ class WorkerExecutor:
         return FusedTiles(arrays["residual"], arrays.get("spread"))
 
     def close(self) -> None:
-        """End the child: by hanging up, then by force."""
+        """End the child by force: it holds nothing that would have to be put in order."""
         if self.process.poll() is None:
             self.process.kill()
         try:
