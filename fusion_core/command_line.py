@@ -1,4 +1,4 @@
-"""The command line: ``python -m fusion_core fuse | train | models | assess | reduce | sample-scene``."""
+"""The command line: ``python -m fusion_core fuse | train | models | assess | reduce | import | sample-scene``."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from . import __version__
+from .checkpoints import DETAIL_ORDERS, NORMALISATION, import_checkpoint
+from .checkpoints import METHODS as CHECKPOINT_METHODS
 from .errors import Cancelled, FusionError
 from .sensors import SENSORS
 from .train import TrainingSource, train_model
@@ -69,7 +71,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_fuse, _add_train, _add_models, _add_assess, _add_reduce, _add_sample_scene):
+    for add in (
+        _add_fuse,
+        _add_train,
+        _add_models,
+        _add_assess,
+        _add_reduce,
+        _add_import,
+        _add_sample_scene,
+    ):
         command = add(commands)
         command.add_argument(
             "--json", action="store_true", help="print one JSON line of results last"
@@ -416,6 +426,54 @@ def _reduce(parsed: argparse.Namespace) -> dict:
     )
     if not parsed.json:
         print(f"{result.width} x {result.height} pixels at ratio {result.ratio}")
+    return result.as_dict()
+
+
+def _add_import(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "import", help="make a model of a checkpoint of the published training codes"
+    )
+    command.set_defaults(command=_import)
+    command.add_argument("--checkpoint", required=True, help="the checkpoint (.pth)")
+    command.add_argument("--method", choices=CHECKPOINT_METHODS, default="auto")
+    command.add_argument("--model", required=True, help="model file to write (.safetensors)")
+    command.add_argument(
+        "--bands", default="", help="MS band names in the order of training: Blue,Green,Red,NIR"
+    )
+    command.add_argument(
+        "--ratio", type=int, help="PAN pixels per MS pixel, for DDRF; 4 by default"
+    )
+    command.add_argument("--detail-order", choices=DETAIL_ORDERS, default="auto")
+    command.add_argument(
+        "--normalisation",
+        type=float,
+        default=NORMALISATION,
+        help="what images were divided by in training: 2047 for 11 bits, 1023 for 10",
+    )
+    return command
+
+
+def _import(parsed: argparse.Namespace) -> dict:
+    try:
+        import torch  # noqa: F401
+    except ModuleNotFoundError:
+        raise FusionError(
+            "This Python lacks PyTorch, which reads checkpoints: run make setup, or use another interpreter."
+        ) from None
+    names = [name.strip() for name in parsed.bands.split(",")]
+    result = import_checkpoint(
+        parsed.checkpoint,
+        parsed.model,
+        method=parsed.method,
+        band_names=[name for name in names if name],
+        ratio=parsed.ratio,
+        detail_order=parsed.detail_order,
+        normalisation=parsed.normalisation,
+    )
+    if not parsed.json:
+        print(
+            f"{result.model}: {METHOD_TITLES[result.method]}, {result.ms_bands} bands, ratio {result.ratio}"
+        )
     return result.as_dict()
 
 

@@ -211,14 +211,19 @@ def load_network(model: ModelFile) -> FusionNetwork:
 
 
 def save_model(
-    path: str | os.PathLike[str], state: dict[str, torch.Tensor], card: ModelCard
+    path: str | os.PathLike[str],
+    state: dict[str, torch.Tensor],
+    card: ModelCard,
+    half: bool = True,
 ) -> None:
-    """Write weights, in half precision, and card as one file, whole or not at all."""
+    """Write weights, in half precision or as they are, and card as one file, whole or not at all."""
     import torch
     from safetensors.torch import save_file
 
     stored = {
-        name: (value.to(torch.float16) if value.is_floating_point() else value).cpu().contiguous()
+        name: (value.to(torch.float16) if half and value.is_floating_point() else value)
+        .cpu()
+        .contiguous()
         for name, value in state.items()
     }
     partial = f"{os.fspath(path)}.partial"
@@ -236,7 +241,7 @@ def update_card(path: str | os.PathLike[str], **changes: object) -> ModelCard:
     from safetensors.torch import load_file
 
     card = replace(read_model(path).card, **changes)
-    save_model(path, load_file(path), card)
+    save_model(path, load_file(path), card, half=False)
     return card
 
 

@@ -8,6 +8,7 @@ from qgis.PyQt.QtGui import QIcon
 from .algorithm import ICON_FILE
 from .assess_quality import AssessQualityAlgorithm
 from .ddrf import DdrfAlgorithm
+from .import_checkpoint import ImportCheckpointAlgorithm
 from .reduced_resolution import ReducedResolutionAlgorithm
 from .sample_scene import SampleSceneAlgorithm
 from .ssdiff import SsdiffAlgorithm
@@ -39,6 +40,7 @@ class DiffusionPansharpeningProvider(QgsProcessingProvider):
             DdrfAlgorithm,
             AssessQualityAlgorithm,
             ReducedResolutionAlgorithm,
+            ImportCheckpointAlgorithm,
             SampleSceneAlgorithm,
         ):
             self.addAlgorithm(algorithm())

@@ -28,6 +28,15 @@ PARAMETERS = {
     "ssdiff": FUSE_PARAMETERS,
     "ddrf": FUSE_PARAMETERS,
     "assessquality": {"FUSED", "PAN", "MS", "REFERENCE", "SENSOR", "REPORT", "TABLE"},
+    "importcheckpoint": {
+        "CHECKPOINT",
+        "METHOD",
+        "BANDS",
+        "RATIO",
+        "DETAIL_ORDER",
+        "NORMALISATION",
+        "MODEL",
+    },
     "reducedresolution": {"PAN", "MS", "SENSOR", "PAN_REDUCED", "MS_REDUCED", "REFERENCE"},
     "samplescene": {"SIZE", "BANDS", "RATIO", "SEED", "PAN", "MS", "REFERENCE"},
 }
