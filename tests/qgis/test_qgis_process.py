@@ -64,6 +64,24 @@ def test_sample_scene(qgis_process, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["ms.tif", "pan.tif", "reference.tif"]
 
 
+def test_another_python_on_the_path_does_no_harm(qgis_process, tmp_path, monkeypatch):
+    """As with pyenv or conda: its library would be taken for that of the Python inside QGIS."""
+    library = tmp_path / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    (library / "lib-dynload").mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    python = tmp_path / "bin" / "python3"
+    python.write_text("")
+    python.chmod(0o755)
+    for module in Path(os.__file__).parent.iterdir():
+        if module.name not in ("site-packages", "dist-packages", "lib-dynload"):
+            (library / module.name).symlink_to(module)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    launcher = Path(__file__).resolve().parents[2] / ".ci" / "qgis_process"
+    outcome = type(qgis_process)(str(launcher))("help", "diffusionpansharpening:ssdiff")
+    assert outcome.status == 0, outcome.output
+    assert "UNCERTAINTY:" in outcome.output
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL])
 def test_interrupt_leaves_no_process(qgis_process, scene, model, tmp_path, end):
