@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+from ..errors import FusionError
 from ..sample_scene import SampleScene
+from .formats import check_output
 from .geotiff import write_geotiff
 
 
@@ -12,11 +16,21 @@ def write_sample_scene(
     """Writes PAN, MS and, if a path is given for it, the reference, with band names and georeference.
 
     Raises:
-        FusionError: a file cannot be written.
+        FusionError: a file cannot be written, two have one name, or a name is not that of a GeoTIFF; nothing is written.
     """
-    write_geotiff(pan_path, scene.pan, scene.geotransform, scene.crs, ("Panchromatic",))
-    write_geotiff(ms_path, scene.ms, scene.ms_geotransform, scene.crs, scene.band_names)
+    outputs = [
+        (pan_path, scene.pan, scene.geotransform, ("Panchromatic",)),
+        (ms_path, scene.ms, scene.ms_geotransform, scene.band_names),
+    ]
     if reference_path:
-        write_geotiff(
-            reference_path, scene.reference, scene.geotransform, scene.crs, scene.band_names
+        outputs.append((reference_path, scene.reference, scene.geotransform, scene.band_names))
+    if len({os.path.realpath(path) for path, *_ in outputs}) < len(outputs):
+        raise FusionError(
+            "Two images of the sample scene have the same name: choose different ones."
         )
+    for path, image, *_ in outputs:
+        form = check_output(path, bands=len(image), dtype=image.dtype.name, size=image.nbytes)
+        if form.driver != "GTiff":
+            raise FusionError(f"{path} is not the name of a GeoTIFF: choose one that ends in .tif.")
+    for path, image, geotransform, names in outputs:
+        write_geotiff(path, image, geotransform, scene.crs, names)

@@ -181,3 +181,21 @@ def test_written_files(tmp_path):
         assert "32633" in info.crs_wkt
     assert info.band_names == ("Blue", "Green", "Red", "NIR")
     assert read_bands(paths[1])[1].geotransform == scene.ms_geotransform
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("pan.tif", "none/ms.tif"), "does not exist"),
+        (("pan.tif", "./pan.tif"), "same name"),
+        (("pan.tif", "ms.png"), "not the name of a GeoTIFF"),
+    ],
+)
+def test_all_files_or_none(tmp_path, names, words):
+    pytest.importorskip("osgeo")
+    from fusion_core.errors import FusionError
+    from fusion_core.raster.sample_scene_files import write_sample_scene
+
+    with pytest.raises(FusionError, match=words):
+        write_sample_scene(make_sample_scene(16), *(f"{tmp_path}/{name}" for name in names))
+    assert list(tmp_path.iterdir()) == []
