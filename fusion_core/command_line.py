@@ -310,7 +310,7 @@ def _train(parsed: argparse.Namespace) -> dict:
 def _described(source: TrainingSource) -> str:
     """One source of training data in words, without folders that mean nothing elsewhere."""
     if source.kind == "synthetic":
-        return f"{source.paths[0]} synthetic scenes (weight {source.weight:g})"
+        return f"{' '.join(source.paths)} synthetic scenes (weight {source.weight:g})"
     names = " ".join("/".join(Path(path).parts[-2:]) for path in source.paths)
     return f"{source.kind} {names} (weight {source.weight:g})"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,9 +72,14 @@ def train_model(
         device, progress, cancelled: as ``training.trainer.train``.
 
     Raises:
-        FusionError: an image lacks a band, is too small or cannot be read.
+        FusionError: an image lacks a band, is too small or cannot be read, or a file cannot be written.
         Cancelled: ``cancelled`` said so; the checkpoint is kept.
     """
+    # Now and not after hours of training.
+    for path in (output, checkpoint):
+        folder = os.path.dirname(os.path.abspath(path or output))
+        if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+            raise FusionError(f"Nothing can be written in {folder}: choose another folder.")
     import torch
 
     from .models import create_model
@@ -124,7 +130,7 @@ def _load_all(
     for source in sources:
         loaded = []
         if source.kind == "synthetic":
-            seeds = range(first_seed, first_seed + int(source.paths[0]))
+            seeds = range(first_seed, first_seed + _count(source.paths))
             loaded = [_synthetic(abs(seed), band_names, ratio) for seed in seeds]
         for path in _expand(source) if source.kind != "synthetic" else ():
             load = _reference if source.kind == "references" else _pair
@@ -139,6 +145,14 @@ def _load_all(
             f"No training image is at least {least} pixels high and wide: add larger scenes."
         )
     return images
+
+
+def _count(texts: Sequence[str]) -> int:
+    if len(texts) != 1 or not texts[0].isdecimal():
+        raise FusionError(
+            f"{' '.join(texts) or 'Nothing'} is not a number of synthetic scenes: give a whole number."
+        )
+    return int(texts[0])
 
 
 def _expand(source: TrainingSource) -> list[str]:

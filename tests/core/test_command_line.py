@@ -166,6 +166,9 @@ def test_train_writes_a_model_that_fuses(pair, tmp_path):
         (["--references", "x", "a.tif"], "is not a weight"),
         (["--synthetic", "1", "1", "--stages", "1:512:2"], "at least"),
         (["--synthetic", "1", "1", "--stages", "64"], "share:patch:batch"),
+        (["--synthetic", "1", "many"], "many is not a number"),
+        (["--synthetic", "1"], "is not a number"),
+        (["--synthetic", "1", "1", "--checkpoint", "/nowhere/c.pt"], "written in /nowhere"),
     ],
 )
 def test_training_data_that_do_not_serve_are_refused(tmp_path, arguments, words):
