@@ -223,6 +223,10 @@ def fuse(
         Cancelled: ``cancelled`` said so; nothing was written.
     """
     started = time.monotonic()
+    # GDAL names are texts; Python programs have paths.
+    pan, output, model = os.fspath(pan), os.fspath(output), os.fspath(model)
+    ms = os.fspath(ms) if isinstance(ms, (str, os.PathLike)) else [os.fspath(name) for name in ms]
+    uncertainty = None if uncertainty is None else os.fspath(uncertainty)
     _check_choice("executor", executor, EXECUTORS)
     if batch_size is not None and batch_size < 1:
         raise FusionError(f"The batch size is {batch_size} but must be 1 or more.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import FusionError
@@ -58,11 +57,6 @@ class TilePlan:
     def count(self) -> int:
         """Number of tiles."""
         return self.rows.count * self.cols.count
-
-    def batches(self, size: int) -> Iterator[list[int]]:
-        """Indices of tile columns, relative to the first, in groups of at most ``size``."""
-        for start in range(0, self.cols.count, size):
-            yield list(range(start, min(start + size, self.cols.count)))
 
 
 def plan_tiles(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -412,6 +413,16 @@ def test_impossible_outputs_are_refused(run, tmp_path, output, words):
     with pytest.raises(FusionError, match=words):
         run(output)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_paths_are_as_good_as_names(run, scene_files, model, tmp_path):
+    expected = run()
+    paths = [Path(name) for name in (*scene_files, tmp_path / "other.tif")]
+    spread = tmp_path / "spread.tif"
+    result = fuse(*paths, model=Path(model), threads=1, uncertainty=spread, samples=2)
+    assert (result.output, result.uncertainty) == (str(paths[2]), str(spread))
+    fuse(paths[0], [paths[1]], paths[2], model=Path(model), threads=1)
+    np.testing.assert_array_equal(read_bands(str(paths[2]))[0], expected)
 
 
 def test_two_names_of_one_file_are_refused(run, tmp_path):

@@ -37,14 +37,6 @@ def test_tiles_hang_on_the_raster_not_on_the_window():
     assert all((p - 2) % 4 == 0 for p in positions)
 
 
-def test_batches_cover_every_column_once():
-    plan = plan_tiles((0, 0, 64, 1000), (0, 0), 64, 8)
-    for size in (1, 4, 7, 1000):
-        batches = list(plan.batches(size))
-        assert [i for batch in batches for i in batch] == list(range(plan.cols.count))
-        assert max(map(len, batches)) <= size
-
-
 def test_nothing_to_plan_is_refused():
     with pytest.raises(FusionError, match="nothing to fuse"):
         plan_tiles((0, 0, 0, 10), (0, 0), 64, 8)
