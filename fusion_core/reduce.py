@@ -104,6 +104,9 @@ def reduce_pair(
         with ExitStack() as stack:
             mosaics = [stack.enter_context(mosaic) for mosaic in job.mosaics(outputs)]
             job.run(mosaics, progress, cancelled)
+            # All are whole before the first appears; the reference last.
+            for mosaic in mosaics:
+                mosaic.finish()
             for mosaic in mosaics:
                 mosaic.commit()
         return ReducedPair(

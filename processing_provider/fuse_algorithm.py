@@ -9,7 +9,6 @@ from qgis.core import (
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeedback,
-    QgsProcessingOutputLayerDefinition,
     QgsProcessingParameterEnum,
     QgsProcessingParameterExtent,
     QgsProcessingParameterMultipleLayers,
@@ -25,7 +24,7 @@ from ..fusion_core.fuse import DATA_TYPES, MOST_STEPS, check_fuse, fuse
 from ..ui import settings
 from ..ui.layer_style import FusedLayerStyle, user_has_style
 from ..ui.translation import tr
-from .algorithm import LARGEST_SEED, Algorithm
+from .algorithm import LARGEST_SEED, Algorithm, named_destination
 from .raster_source import raster_sources
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -227,8 +226,8 @@ class FuseAlgorithm(Algorithm):
             inputs, _ = self._inputs(parameters, context)
             plan = check_fuse(
                 **inputs,
-                output=_destination(parameters.get(self.OUTPUT)),
-                uncertainty=_destination(parameters.get(self.UNCERTAINTY)),
+                output=named_destination(parameters.get(self.OUTPUT)),
+                uncertainty=named_destination(parameters.get(self.UNCERTAINTY)),
             )
             plan.scene.close()
             # Only the toolbox asks canExecute.
@@ -337,15 +336,6 @@ class FuseAlgorithm(Algorithm):
         crs = self.parameterAsExtentCrs(parameters, self.EXTENT, context)
         wkt = crs.toWkt(QgsCoordinateReferenceSystem.WktVariant.WKT_PREFERRED_GDAL)
         return (box.xMinimum(), box.yMinimum(), box.xMaximum(), box.yMaximum()), wkt or None
-
-
-def _destination(value: object) -> str | None:
-    """Path that a destination parameter names; None where QGIS picks a temporary one."""
-    if isinstance(value, QgsProcessingOutputLayerDefinition):
-        value = value.sink.staticValue()
-    if not isinstance(value, str) or value in ("", QgsProcessing.TEMPORARY_OUTPUT):
-        return None
-    return value
 
 
 def _creation_options_widget() -> dict[str, str]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from qgis.core import (
-    QgsProcessing,
     QgsProcessingException,
-    QgsProcessingOutputLayerDefinition,
     QgsProcessingParameterEnum,
     QgsProcessingParameterFile,
     QgsProcessingParameterFileDestination,
@@ -18,7 +16,7 @@ from ..fusion_core.execution.child import run_command
 from ..fusion_core.execution.interpreter import find_interpreter
 from ..ui import settings
 from ..ui.translation import tr
-from .algorithm import Algorithm
+from .algorithm import Algorithm, named_destination
 
 
 class ImportCheckpointAlgorithm(Algorithm):
@@ -140,7 +138,8 @@ class ImportCheckpointAlgorithm(Algorithm):
         try:
             self.check_values(parameters, context)
             check_import(
-                **self._inputs(parameters, context), model=_destination(parameters.get(self.MODEL))
+                **self._inputs(parameters, context),
+                model=named_destination(parameters.get(self.MODEL)),
             )
             self._interpreter()
         except FusionError as error:
@@ -194,12 +193,3 @@ class ImportCheckpointAlgorithm(Algorithm):
             "detail_order": self.parameterAsEnumString(parameters, self.DETAIL_ORDER, context),
             "normalisation": float(self.parameterAsInt(parameters, self.NORMALISATION, context)),
         }
-
-
-def _destination(value: object) -> str | None:
-    """Path that a destination parameter names; None where QGIS picks a temporary one."""
-    if isinstance(value, QgsProcessingOutputLayerDefinition):
-        value = value.sink.staticValue()
-    if not isinstance(value, str) or value in ("", QgsProcessing.TEMPORARY_OUTPUT):
-        return None
-    return value

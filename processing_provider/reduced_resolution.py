@@ -5,7 +5,6 @@ from __future__ import annotations
 from qgis.core import (
     QgsProcessing,
     QgsProcessingException,
-    QgsProcessingOutputLayerDefinition,
     QgsProcessingParameterEnum,
     QgsProcessingParameterMultipleLayers,
     QgsProcessingParameterRasterDestination,
@@ -15,7 +14,7 @@ from qgis.core import (
 from ..fusion_core.errors import FusionError
 from ..fusion_core.sensors import SENSORS
 from ..ui.translation import tr
-from .algorithm import Algorithm
+from .algorithm import Algorithm, named_destination
 from .raster_source import raster_sources
 
 
@@ -111,7 +110,7 @@ class ReducedResolutionAlgorithm(Algorithm):
 
         try:
             self.check_values(parameters, context)
-            outputs = [_destination(parameters.get(name)) for name in self._outputs()]
+            outputs = [named_destination(parameters.get(name)) for name in self._outputs()]
             check_reduce(**self._inputs(parameters, context), outputs=outputs)
         except FusionError as error:
             return False, str(error)
@@ -172,12 +171,3 @@ class ReducedResolutionAlgorithm(Algorithm):
             "ms": ms[0] if len(ms) == 1 else ms,
             "sensor": self.parameterAsEnumString(parameters, self.SENSOR, context),
         }
-
-
-def _destination(value: object) -> str | None:
-    """Path that a destination parameter names; None where QGIS picks a temporary one."""
-    if isinstance(value, QgsProcessingOutputLayerDefinition):
-        value = value.sink.staticValue()
-    if not isinstance(value, str) or value in ("", QgsProcessing.TEMPORARY_OUTPUT):
-        return None
-    return value

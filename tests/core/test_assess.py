@@ -95,6 +95,25 @@ def test_pan_of_other_extent_gives_the_real_offset(files, tmp_path):
     assert shifted["D_LAMBDA"] == pytest.approx(straight.images[0].figures["D_LAMBDA"], abs=0.01)
 
 
+def test_ms_in_another_coordinate_system_and_ratios_that_are_not_whole(files, tmp_path):
+    from osgeo import gdal
+
+    straight = assess(files["reference"], files["pan"], files["ms"]).images[0].figures
+    turned, finer = str(tmp_path / "turned.tif"), str(tmp_path / "finer.tif")
+    gdal.Warp(turned, files["ms"], dstSRS="EPSG:4326", resampleAlg="cubic", dstNodata=0)
+    gdal.Warp(finer, files["ms"], xRes=1.9, yRes=1.9, resampleAlg="cubic")
+    for name in (turned, finer):
+        figures = assess(files["reference"], files["pan"], name).images[0].figures
+        assert figures["D_LAMBDA"] < straight["D_LAMBDA"] + 0.01
+        assert figures["RQNR"] == pytest.approx(straight["RQNR"], abs=0.01)
+
+
+def test_images_too_small_for_the_metrics_are_refused(files, tmp_path):
+    part = cut(files["blurred"], tmp_path / "part.tif", 8, 8, 14, 14)
+    with pytest.raises(FusionError, match="too small|no valid pixel"):
+        assess(part, files["pan"], files["ms"])
+
+
 def test_gains_scale_nothing(files, tmp_path):
     scaled = [
         cut(files[name], tmp_path / f"{name}.tif", 0, 0, *size, gain=2)
