@@ -21,6 +21,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto
 h1 { font-size: 1.7rem; margin-bottom: 0.2rem; }
 h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #d9dee3; padding-bottom: 0.2rem; }
 p.note { color: #52606d; margin-top: 0; }
+p.foot { color: #52606d; margin-top: 1.5rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; }
 th, td { padding: 0.35rem 0.9rem; text-align: right; border-bottom: 1px solid #e4e7eb; white-space: nowrap; }
@@ -56,11 +57,11 @@ def report_page(assessment: Assessment, version: str) -> str:
             f"<title>Quality of pansharpened images</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
             f'<h1>Quality of pansharpened images</h1>\n<p class="note">{escape(note)}</p>',
             f'<div class="wide">{_table(assessment, metrics)}</div>',
-            "<h2>Pictures</h2>\n<p>The middle of the area, one screen pixel for each pixel of PAN, all colours at the"
+            "<h2>Pictures</h2>\n<p>The middle of the area, pixel by pixel, all colours at the"
             f' same stretch.</p>\n<div class="pictures">{_pictures(assessment)}</div>',
             f'<h2>What the figures mean</h2>\n<table class="list">{_meanings(metrics)}</table>',
             f'<h2>Settings</h2>\n<table class="list">{_settings(assessment)}</table>',
-            f'<p class="note">Diffusion Pansharpening {escape(version)}</p>\n</body>\n</html>\n',
+            f'<p class="foot">Diffusion Pansharpening {escape(version)}</p>\n</body>\n</html>\n',
         ]
     )
 
