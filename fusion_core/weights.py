@@ -218,7 +218,7 @@ def save_model(
 ) -> None:
     """Write weights, in half precision or as they are, and card as one file, whole or not at all."""
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     stored = {
         name: (value.to(torch.float16) if half and value.is_floating_point() else value)
@@ -227,7 +227,10 @@ def save_model(
         for name, value in state.items()
     }
     partial = f"{os.fspath(path)}.partial"
-    save_file(stored, partial, metadata={"card": json.dumps(asdict(card), sort_keys=True)})
+    # Written by Python, so that the file gets the permissions of any other; safetensors keeps it to its owner.
+    Path(partial).write_bytes(
+        save(stored, metadata={"card": json.dumps(asdict(card), sort_keys=True)})
+    )
     os.replace(partial, path)
 
 
