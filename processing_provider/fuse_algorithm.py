@@ -319,7 +319,7 @@ class FuseAlgorithm(Algorithm):
             "seed": self.parameterAsInt(parameters, self.SEED, context),
             "samples": self.parameterAsInt(parameters, self.SAMPLES, context),
             "data_type": self.parameterAsEnumString(parameters, self.DATA_TYPE, context),
-            "creation_options": [option for option in options.split("|") if option],
+            "creation_options": [part.strip() for part in options.split("|") if part.strip()],
         }
         return inputs, ms_layers
 

@@ -89,7 +89,7 @@ def test_every_parameter_reaches_fuse(inputs, fused, tmp_path):
         PRECISION="float32",
         SAMPLES=2,
         DATA_TYPE="float32",
-        CREATION_OPTIONS="COMPRESS=DEFLATE|PREDICTOR=2",
+        CREATION_OPTIONS="COMPRESS=DEFLATE | PREDICTOR=2|",
         EXTENT="500010,500030,5399970,5399990 [EPSG:32633]",
         UNCERTAINTY=str(tmp_path / "uncertainty.tif"),
     )
