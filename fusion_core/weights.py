@@ -227,11 +227,15 @@ def save_model(
         for name, value in state.items()
     }
     partial = f"{os.fspath(path)}.partial"
-    # Written by Python, so that the file gets the permissions of any other; safetensors keeps it to its owner.
-    Path(partial).write_bytes(
-        save(stored, metadata={"card": json.dumps(asdict(card), sort_keys=True)})
-    )
-    os.replace(partial, path)
+    try:
+        # Written by Python, so that the file gets the permissions of any other; safetensors keeps it to its owner.
+        Path(partial).write_bytes(
+            save(stored, metadata={"card": json.dumps(asdict(card), sort_keys=True)})
+        )
+        os.replace(partial, path)
+    except BaseException:
+        Path(partial).unlink(missing_ok=True)
+        raise
 
 
 def update_card(path: str | os.PathLike[str], **changes: object) -> ModelCard:
@@ -263,13 +267,14 @@ def _read_header(path: str) -> tuple[dict[str, str], dict[str, list[int]]]:
         size = os.path.getsize(path)
         with open(path, "rb") as file:
             start = file.read(8)
-            if start[:2] == b"PK" or start[:1] == b"\x80":
-                raise FusionError(
-                    f"{path} is a PyTorch checkpoint, which can run code when it is read: "
-                    "choose a .safetensors model instead."
-                )
             length = struct.unpack("<Q", start)[0] if len(start) == 8 else size
             if length > min(size - 8, _LONGEST_HEADER):
+                # A sound length may begin with the same bytes, so only what is none can be a pickle.
+                if start[:2] == b"PK" or start[:1] == b"\x80":
+                    raise FusionError(
+                        f"{path} is a PyTorch checkpoint, which can run code when it is read: "
+                        "choose a .safetensors model instead."
+                    )
                 raise ValueError("header length")
             header = json.loads(file.read(length))
         metadata = header.pop("__metadata__", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -112,6 +113,20 @@ def test_pickle_is_never_read(tmp_path):
     refused(str(path), "PyTorch checkpoint")
 
 
+@pytest.mark.parametrize("first_byte", [0x80, 0x50])
+def test_a_header_length_that_looks_like_a_pickle_is_none(tmp_path, model, first_byte):
+    """The length comes first; its lowest byte may be that with which pickles and zip files begin."""
+    card = read_model(model).card
+    content = Path(model).read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    padding = (first_byte - length) % 256
+    text = content[8 : 8 + length] + b" " * padding
+    path = tmp_path / "padded.safetensors"
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+    assert path.read_bytes()[0] == first_byte
+    assert read_model(path).card == card
+
+
 def test_without_card(model):
     refused(rewrite(model, lambda header: header["__metadata__"].clear()), "no model card")
 
@@ -180,6 +195,7 @@ def test_a_failed_save_leaves_the_old_file(model, monkeypatch):
     with pytest.raises(OSError, match="full"):
         save_model(model, {"a": torch.zeros(1)}, card)
     assert Path(model).read_bytes() == before
+    assert os.listdir(Path(model).parent) == [Path(model).name]
 
 
 def test_a_card_can_be_changed_without_touching_the_weights(model):
