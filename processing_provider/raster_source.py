@@ -59,6 +59,10 @@ def _flatten(value: object, context: QgsProcessingContext) -> list:
         return [item for part in value for item in _flatten(part, context)]
     if isinstance(value, QgsProcessingOutputLayerDefinition):
         value = value.sink
+    # What dialogs of newer versions hand over where the user set options of a layer.
+    source = getattr(value, "source", None)
+    if isinstance(source, QgsProperty):
+        value = source
     if isinstance(value, QgsProperty):
         value = value.valueAsString(context.expressionContext(), "")[0]
     if isinstance(value, QgsMapLayer):

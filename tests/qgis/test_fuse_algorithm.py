@@ -12,6 +12,7 @@ from qgis.core import (
     QgsApplication,
     QgsProcessingContext,
     QgsProcessingException,
+    QgsProcessingFeatureSourceDefinition,
     QgsProcessingFeedback,
     QgsProject,
     QgsRasterLayer,
@@ -112,6 +113,12 @@ def test_layers_of_the_project_are_resolved(inputs, fused, project):
     project.addMapLayers(layers)
     run({**inputs, "PAN": layers[0], "MS": [layers[1].id()]})
     assert (fused["pan"], fused["ms"]) == (inputs["PAN"], inputs["MS"])
+
+
+def test_definitions_around_a_source_are_resolved(inputs, fused, scene):
+    """Newer versions have one for rasters, of the same kind."""
+    run({**inputs, "PAN": QgsProcessingFeatureSourceDefinition(scene.pan)})
+    assert fused["pan"] == scene.pan
 
 
 def test_several_rasters_stay_in_order(inputs, fused, scene, tmp_path):
