@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint install package clean
+.PHONY: help setup demo test lint install package bench-accuracy clean
 
 NAME := diffusion_pansharpening
 VERSION = $(shell sed -n 's/^version=//p' metadata.txt)
@@ -17,7 +17,7 @@ endif
 PLUGINS = $(QGIS_DATA)/profiles/$(PROFILE)/python/plugins
 
 help:  ## Show what there is to make
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup:  ## Install what is missing: system packages (as root), .venv with PyTorch
 	@.ci/setup
@@ -33,6 +33,9 @@ demo: setup  ## Fuse a synthetic scene in QGIS; table, fused GeoTIFF and picture
 
 test: setup  ## Run every test
 	$(PYTHON) -m pytest tests
+
+bench-accuracy: setup  ## Measure the shipped models on real scenes (DATA=folder of scenes)
+	$(PYTHON) benchmarks/accuracy.py $(if $(DATA),--data $(DATA))
 
 lint: setup  ## Check format, style and security
 	.venv/bin/ruff check .

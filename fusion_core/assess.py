@@ -149,6 +149,8 @@ def _area(
         raise FusionError("PAN and MS are needed together: give both, or only a reference.")
     if pan is None and reference is None:
         raise FusionError("There is nothing to compare with: give PAN and MS, or a reference.")
+    if ratio is not None and ratio < 1:
+        raise FusionError(f"The ratio is {ratio} but must be 1 or more.")
     find_sensor(sensor)
     with ExitStack() as opened:
 

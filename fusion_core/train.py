@@ -156,7 +156,10 @@ def _count(texts: Sequence[str]) -> int:
 
 
 def _expand(source: TrainingSource) -> list[str]:
-    found = sorted(path for pattern in source.paths for path in glob.glob(pattern))
+    found = []
+    for pattern in source.paths:
+        # A path that exists is meant as it is, brackets and all.
+        found += [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern))
     if not found:
         raise FusionError(f"Nothing matches {' '.join(source.paths)}: check the path.")
     return found

@@ -159,6 +159,12 @@ def test_train_writes_a_model_that_fuses(pair, tmp_path):
     assert np.ptp(read_bands(str(output))[0]) > 0
 
 
+def test_assessing_at_no_ratio_is_refused(pair):
+    failed = call("assess", "--fused", pair[2], "--reference", pair[2], "--ratio", 0)
+    assert failed.returncode == 1
+    assert "The ratio is 0" in failed.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
