@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 EXECUTORS = ("local", "worker")
 DATA_TYPES = ("ms", "float32")
-MOST_STEPS = 1000
+MOST_STEPS = {"ddrf": 500, "ssdiff": 1000}
+"""Steps of the schedule each network is trained on; a sampler cannot take more."""
+MOST_SAMPLES = 100
 
 Extent = tuple[float, float, float, float]
 
@@ -131,10 +133,11 @@ def check_fuse(
         _check_choice("solver", solver, SOLVERS)
     if grid is not None:
         _check_choice("time grid", grid, GRIDS)
-    if steps is not None and not 1 <= steps <= MOST_STEPS:
-        raise FusionError(f"The number of steps is {steps} but must be 1 to {MOST_STEPS}.")
-    if not 1 <= samples <= 100:
-        raise FusionError(f"The number of samples is {samples} but must be 1 to 100.")
+    most = MOST_STEPS[method]
+    if steps is not None and not 1 <= steps <= most:
+        raise FusionError(f"The number of steps is {steps} but must be 1 to {most}.")
+    if not 1 <= samples <= MOST_SAMPLES:
+        raise FusionError(f"The number of samples is {samples} but must be 1 to {MOST_SAMPLES}.")
     if uncertainty is not None and samples < 2:
         raise FusionError("An uncertainty needs 2 samples or more: raise the number of samples.")
     if output is not None and uncertainty is not None and _same_file(output, uncertainty):

@@ -20,7 +20,7 @@ from qgis.core import (
 
 from ..fusion_core.errors import FusionError
 from ..fusion_core.execution.interpreter import find_interpreter
-from ..fusion_core.fuse import DATA_TYPES, MOST_STEPS, check_fuse, fuse
+from ..fusion_core.fuse import DATA_TYPES, MOST_SAMPLES, MOST_STEPS, check_fuse, fuse
 from ..ui import settings
 from ..ui.layer_style import FusedLayerStyle, user_has_style
 from ..ui.translation import tr
@@ -129,7 +129,7 @@ class FuseAlgorithm(Algorithm):
             tr("Sampling steps"),
             tr("Network calls for each tile; empty for the number the model was made for."),
             None,
-            (1, MOST_STEPS),
+            (1, MOST_STEPS[self.METHOD]),
         )
         self.add_number(
             self.SEED,
@@ -168,7 +168,7 @@ class FuseAlgorithm(Algorithm):
                 "the uncertainty map needs 2 or more."
             ),
             1,
-            (1, 100),
+            (1, MOST_SAMPLES),
             advanced=True,
         )
         self.add(

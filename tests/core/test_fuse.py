@@ -375,6 +375,7 @@ def test_bad_images_are_refused_in_one_sentence(make_raster, tmp_path, model, ca
     [
         ({"steps": 0}, "steps is 0"),
         ({"steps": 1001}, "steps is 1001"),
+        ({"method": "ddrf", "steps": 501}, "steps is 501 but must be 1 to 500"),
         ({"samples": 0}, "samples is 0"),
         ({"uncertainty": "u.tif"}, "2 samples"),
         ({"solver": "euler"}, "no solver called euler"),
