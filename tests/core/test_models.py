@@ -11,7 +11,8 @@ import pywt
 import torch
 
 from fusion_core.diffusion import sample
-from fusion_core.models import create_model
+from fusion_core.fuse import MOST_STEPS
+from fusion_core.models import METHODS, create_model
 from fusion_core.models.ssdiff import SPATIAL_GAINS, AlternatingProjection, scale_low_frequencies
 from fusion_core.models.wavelet import wavelet_transform
 from tests.core.networks import fill, tiles
@@ -133,6 +134,12 @@ def test_wrong_shapes_are_refused(method):
         net.prepare(guide, ms[:, :3], lms)
     with pytest.raises(ValueError, match="guide has shape"):
         net.prepare(guide[..., :16], ms, lms)
+
+
+def test_step_limits_are_those_of_the_networks():
+    assert MOST_STEPS == {
+        method: create_model(method, 2, width=16).train_steps for method in METHODS
+    }
 
 
 def test_unknown_method_and_options_are_refused():
