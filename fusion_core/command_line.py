@@ -225,7 +225,9 @@ def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 def _train(parsed: argparse.Namespace) -> dict:
     import shlex
 
-    from .execution.device import set_threads
+    import torch
+
+    from .execution.device import thread_count
     from .training.trainer import Stage, TrainingSettings
 
     sources = [
@@ -275,7 +277,7 @@ def _train(parsed: argparse.Namespace) -> dict:
             "command": shlex.join(["python", "-m", "fusion_core", *sys.argv[1:]]),
         },
     )
-    set_threads(parsed.threads)
+    torch.set_num_threads(thread_count(parsed.threads))
 
     def tell(progress) -> None:
         judged = "" if progress.validation is None else f"  validation {progress.validation:.5f}"

@@ -9,7 +9,8 @@ import torch
 from ..errors import FusionError
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-CPU_BATCH = 4
+CHUNK = 2
+"""Tiles that one CPU thread computes together."""
 GPU_BATCH = 64
 
 
@@ -61,18 +62,19 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     return PRECISIONS[name]
 
 
-def default_batch_size(device: torch.device) -> int:
-    """Tiles computed at once."""
-    return CPU_BATCH if device.type == "cpu" else GPU_BATCH
+def default_batch_size(device: torch.device, threads: int) -> int:
+    """Tiles computed at once; on the CPU enough for every thread to have a chunk waiting."""
+    return 2 * CHUNK * threads if device.type == "cpu" else GPU_BATCH
 
 
-def set_threads(count: int | None = None) -> None:
-    """Limit torch's CPU threads; by default one core stays free where there are more than two."""
-    if count is None and "OMP_NUM_THREADS" not in os.environ:
+def thread_count(count: int | None = None) -> int:
+    """CPU threads to use: as given, or OMP_NUM_THREADS, or all cores but one where there are more than two."""
+    if count is None and os.environ.get("OMP_NUM_THREADS", "").isdigit():
+        count = int(os.environ["OMP_NUM_THREADS"])
+    if count is None:
         cores = os.cpu_count() or 1
         count = cores - 1 if cores > 2 else cores
-    if count is not None:
-        torch.set_num_threads(max(1, count))
+    return max(1, count)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

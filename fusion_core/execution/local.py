@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -11,12 +13,13 @@ from ..diffusion import noise_field, sample
 from ..errors import FusionError
 from ..weights import load_network, read_model
 from .device import (
+    CHUNK,
     default_batch_size,
     is_out_of_memory,
     memory_report,
     resolve_device,
     resolve_precision,
-    set_threads,
+    thread_count,
 )
 from .executor import ExecutorInfo, FusedTiles, OnCall, SamplingPlan, TileBatch
 
@@ -27,13 +30,16 @@ SEED_STRIDE = 1_000_003
 class LocalExecutor:
     """Loads the model once and computes batches in this process; see ``Executor``.
 
+    On the CPU every thread computes chunks of the same size by itself, and torch's own threading is switched off for the
+    process: torch would split sums among its threads by the size of the batch, and a tile's bits would depend on
+    its neighbours.
+
     Raises:
         FusionError: the model cannot be loaded, or the device or precision does not exist here.
     """
 
     def __init__(self, plan: SamplingPlan) -> None:
         self.plan = plan
-        set_threads(plan.threads)
         self.device = resolve_device(plan.device)
         self.dtype = resolve_precision(plan.precision, self.device)
         model = read_model(plan.model)
@@ -43,11 +49,17 @@ class LocalExecutor:
         limits = torch.tensor(plan.value_range, dtype=torch.float32, device=self.device)
         self.value_range = (limits[:, 0, None, None], limits[:, 1, None, None])
         self.largest_batch: int | None = None
+        threads = thread_count(plan.threads)
+        self.pool: ThreadPoolExecutor | None = None
+        if self.device.type == "cpu":
+            torch.set_num_threads(1)
+            # Once more in each thread, since OpenMP keeps the number by thread.
+            self.pool = ThreadPoolExecutor(threads, "tiles", torch.set_num_threads, (1,))
         self.info = ExecutorInfo(
             device=_device_name(self.device),
             precision=str(self.dtype).removeprefix("torch."),
             torch_version=torch.__version__,
-            batch_size=default_batch_size(self.device),
+            batch_size=default_batch_size(self.device, threads),
         )
 
     def run(self, batch: TileBatch, on_call: OnCall) -> FusedTiles:
@@ -79,19 +91,39 @@ class LocalExecutor:
 
     def close(self) -> None:
         """Free the network's memory."""
+        if self.pool is not None:
+            self.pool.shutdown()
         self.network = None
         self._release()
 
     def _fuse(self, batch: TileBatch, on_call: OnCall) -> FusedTiles:
-        """Fuse a batch in one go, with the same bits whatever its size.
-
-        Torch takes a tile that is alone through other kernels, which round differently, so it gets a twin.
-        """
-        if len(batch.origins) > 1:
+        """Fuse a batch: in one go on a GPU, chunk by chunk in parallel on the CPU."""
+        if self.pool is None:
             return self._fuse_together(batch, on_call)
-        twins = TileBatch(*(np.repeat(array, 2, axis=0) for array in vars(batch).values()))
-        pair = self._fuse_together(twins, lambda count: on_call(1))
-        return FusedTiles(pair.residual[:1], None if pair.spread is None else pair.spread[:1])
+        lock = threading.Lock()
+
+        def told(count: int) -> None:
+            with lock:
+                on_call(count)
+
+        starts = range(0, len(batch.origins), CHUNK)
+        chunks = [_part(batch, start, start + CHUNK) for start in starts]
+        work = [self.pool.submit(self._fuse_chunk, chunk, told) for chunk in chunks]
+        try:
+            return _joined([future.result() for future in work])
+        finally:
+            for future in work:
+                future.cancel()
+
+    def _fuse_chunk(self, chunk: TileBatch, on_call: OnCall) -> FusedTiles:
+        """Fuse at most ``CHUNK`` tiles, filled up with copies: torch rounds differently where there are fewer."""
+        count = len(chunk.origins)
+        index = np.minimum(np.arange(CHUNK), count - 1)
+        full = TileBatch(*(array[index] for array in vars(chunk).values()))
+        tiles = self._fuse_together(full, lambda _: on_call(count))
+        return FusedTiles(
+            tiles.residual[:count], None if tiles.spread is None else tiles.spread[:count]
+        )
 
     @torch.inference_mode()
     def _fuse_together(self, batch: TileBatch, on_call: OnCall) -> FusedTiles:

@@ -69,6 +69,7 @@ def test_same_pixels_however_it_is_run(run):
     for arguments in (
         {"batch_size": 1},
         {"batch_size": 7},
+        {"batch_size": 5, "threads": 3},
         {"executor": "worker", "python": sys.executable, "batch_size": 3},
     ):
         np.testing.assert_array_equal(run(**arguments), expected)
