@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -23,7 +24,12 @@ from qgis.PyQt.QtCore import QTimer
 class Run:
     """A run of SSDiff in the background, and what happened meanwhile."""
 
+    # Runs and what hangs on them are cycles, and Python may collect a cycle on the thread of a later run, where Qt's
+    # objects must not be destroyed: they stay until the process ends.
+    kept: ClassVar[list[Run]] = []
+
     def __init__(self, parameters: dict) -> None:
+        self.kept.append(self)
         self.context, self.feedback = QgsProcessingContext(), QgsProcessingFeedback()
         self.context.setProject(QgsProject.instance())
         self.algorithm = QgsApplication.processingRegistry().createAlgorithmById(
@@ -33,12 +39,17 @@ class Run:
             self.algorithm, parameters, self.context, self.feedback
         )
         self.ended, self.beats, self.fractions = [], [], []
-        self.task.executed.connect(lambda ok, results: self.ended.append((ok, results)))
+        self.task.executed.connect(self.end)
         self.feedback.progressChanged.connect(self.fractions.append)
         self.timer = QTimer()
         self.timer.timeout.connect(lambda: self.beats.append(1))
         self.timer.start(20)
         QgsApplication.taskManager().addTask(self.task)
+
+    def end(self, ok: bool, results: dict) -> None:
+        """Note how it ended."""
+        self.timer.stop()
+        self.ended.append((ok, results))
 
 
 def children() -> list[str]:
