@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -17,6 +18,14 @@ from fusion_core.raster.sample_scene_files import write_sample_scene
 from fusion_core.sample_scene import make_sample_scene
 
 PROCESSING = "/usr/share/qgis/python/plugins"
+
+
+@pytest.fixture(autouse=True)
+def collect_on_this_thread():
+    """Keep Python from collecting cycles on a run's thread, where Qt's objects must not be destroyed."""
+    gc.disable()
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
