@@ -188,6 +188,12 @@ def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     command.add_argument("--title", default="")
     command.add_argument("--licence", default="", help="of the weights")
     command.add_argument("--width", type=int, default=32, help="channels of the first level")
+    command.add_argument("--base-model", help="model file to start from")
+    command.add_argument(
+        "--derive-bands",
+        action="store_true",
+        help="make bands below 1000 nm that an image lacks from its others",
+    )
     for name, what in (
         ("--references", "MS images at the resolution to be restored; PAN is simulated"),
         ("--pairs", "folders with pan.tif and ms.tif"),
@@ -212,6 +218,9 @@ def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     )
     command.add_argument("--learning-rate", type=float, default=1e-3)
     command.add_argument("--ema-decay", type=float, default=0.999)
+    command.add_argument("--dropout", type=float, default=0.2)
+    command.add_argument("--warm-up", type=int, default=200, help="iterations")
+    command.add_argument("--validate-every", type=int, default=500, help="iterations")
     command.add_argument("--objective", default="x0", choices=("x0", "eps", "v"))
     command.add_argument("--self-conditioning", type=float, default=0.0)
     command.add_argument("--seed", type=int, default=0)
@@ -252,6 +261,9 @@ def _train(parsed: argparse.Namespace) -> dict:
         stages=_stages(parsed.stages, Stage),
         learning_rate=parsed.learning_rate,
         ema_decay=parsed.ema_decay,
+        dropout=parsed.dropout,
+        warm_up=parsed.warm_up,
+        validate_every=parsed.validate_every,
         objective=parsed.objective,
         self_conditioning=parsed.self_conditioning,
         seed=parsed.seed,
@@ -297,6 +309,8 @@ def _train(parsed: argparse.Namespace) -> dict:
         validation=validation,
         settings=settings,
         card=card,
+        base_model=parsed.base_model,
+        derive_bands=parsed.derive_bands,
         checkpoint=parsed.checkpoint,
         device=parsed.device,
         progress=tell,

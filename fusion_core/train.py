@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
 from .bands import band_order, canonical_band
 from .errors import FusionError
 from .mtf import mtf_sigma
-from .weights import ModelCard, save_model
+from .weights import ModelCard, load_network, read_model, save_model
 
 if TYPE_CHECKING:
+    import torch
+
+    from .models import FusionNetwork
+    from .training.derived_bands import DerivedBands
     from .training.patches import TrainingImage
     from .training.trainer import Progress, TrainingResult, TrainingSettings
 
@@ -53,6 +57,8 @@ def train_model(
     validation: Sequence[TrainingSource],
     settings: TrainingSettings,
     card: ModelCard,
+    base_model: str | None = None,
+    derive_bands: bool = False,
     checkpoint: str | None = None,
     device: str = "cpu",
     progress: Callable[[Progress], None] | None = None,
@@ -68,6 +74,8 @@ def train_model(
         sources, validation: what to train on and what to judge by; keep scenes apart.
         settings: see ``TrainingSettings``.
         card: what the model file will say of itself.
+        base_model: model file to start from; of the same network and width, its bands and ratio may be others.
+        derive_bands: make bands below 1000 nm that an image lacks from its others.
         checkpoint: file to resume from and save to.
         device, progress, cancelled: as ``training.trainer.train``.
 
@@ -92,15 +100,17 @@ def train_model(
             "None of the bands is one a PAN sees: name the bands, such as Blue,Green,Red,NIR."
         )
     patch = settings.stages[-1].patch
-    images = _load_all(sources, band_names, ratio, patch, first_seed=1)
+    images = _load_all(sources, band_names, ratio, patch, derive_bands, first_seed=1)
     sampler = PatchSampler(images, ratio, chances, settings.seed, Augmentation())
     judged = []
     if validation:
-        held_out = _load_all(validation, band_names, ratio, patch, first_seed=-1_000_000)
+        held_out = _load_all(validation, band_names, ratio, patch, derive_bands, -1_000_000)
         fixed = PatchSampler(held_out, ratio, chances, settings.seed, None)
         judged = [fixed.batch(number, 16, patch) for number in range(6)]
     torch.manual_seed(settings.seed)
     network = create_model(method, len(band_names), 1, ratio, **card.options)
+    if base_model is not None:
+        network.load_state_dict(_base_weights(base_model, network, card))
     result = train(
         network,
         sampler,
@@ -115,11 +125,28 @@ def train_model(
     return result
 
 
+def _base_weights(path: str, network: FusionNetwork, card: ModelCard) -> Mapping[str, torch.Tensor]:
+    """Weights to start from, taken over from a network that may have other bands."""
+    from .training.transfer import transferred
+
+    base = read_model(path)
+    if base.card.method != card.method:
+        raise FusionError(f"{path} is a {base.card.method} model: choose one of {card.method}.")
+    state, fresh = load_network(base).state_dict(), network.state_dict()
+    if base.card.band_names == card.band_names and base.card.ratio == card.ratio:
+        return state
+    try:
+        return transferred(state, fresh, card.method, base.card.band_names, card.band_names)
+    except ValueError as error:
+        raise FusionError(f"{path} cannot be the base of this training: {error}") from error
+
+
 def _load_all(
     sources: Sequence[TrainingSource],
     band_names: Sequence[str],
     ratio: int,
     patch: int,
+    derive_bands: bool,
     first_seed: int,
 ) -> list[TrainingImage]:
     """Every image of the sources; within a source an image's chance grows with the root of its area."""
@@ -134,12 +161,12 @@ def _load_all(
             loaded = [_synthetic(abs(seed), band_names, ratio) for seed in seeds]
         for path in _expand(source) if source.kind != "synthetic" else ():
             load = _reference if source.kind == "references" else _pair
-            loaded.append(load(path, band_names))
-        loaded = [(r, p) for r, p in loaded if min(r.shape[1:]) >= least]
-        shares = np.sqrt([r.shape[1] * r.shape[2] for r, _ in loaded])
-        for (reference, pan), share in zip(loaded, shares / shares.sum()):
+            loaded.append(load(path, band_names, derive_bands))
+        loaded = [image for image in loaded if min(image[0].shape[1:]) >= least]
+        shares = np.sqrt([r.shape[1] * r.shape[2] for r, *_ in loaded])
+        for (reference, pan, derived), share in zip(loaded, shares / shares.sum()):
             weight = source.weight * float(share)
-            images.append(TrainingImage.from_counts(reference, weight, pan))
+            images.append(TrainingImage.from_counts(reference, weight, pan, derived))
     if not images:
         raise FusionError(
             f"No training image is at least {least} pixels high and wide: add larger scenes."
@@ -165,17 +192,21 @@ def _expand(source: TrainingSource) -> list[str]:
     return found
 
 
-def _reference(path: str, band_names: Sequence[str]) -> tuple[np.ndarray, None]:
-    return _read_bands_by_name(path, band_names), None
+Loaded = tuple[np.ndarray, Optional[np.ndarray], Optional["DerivedBands"]]
 
 
-def _pair(folder: str, band_names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _reference(path: str, band_names: Sequence[str], derive_bands: bool) -> Loaded:
+    reference, derived = _read_bands_by_name(path, band_names, derive_bands)
+    return reference, None, derived
+
+
+def _pair(folder: str, band_names: Sequence[str], derive_bands: bool) -> Loaded:
     """MS as reference, and PAN degraded to MS's grid."""
     from .raster.geotiff import read_bands
     from .training.degradation import gaussian_matrix
 
     ms_path, pan_path = str(Path(folder) / "ms.tif"), str(Path(folder) / "pan.tif")
-    reference = _read_bands_by_name(ms_path, band_names)
+    reference, derived = _read_bands_by_name(ms_path, band_names, derive_bands)
     pan, pan_info = read_bands(pan_path)
     _, ms_info = read_bands(ms_path)
     pan_grid, ms_grid = pan_info.geotransform, ms_info.geotransform
@@ -192,27 +223,36 @@ def _pair(folder: str, band_names: Sequence[str]) -> tuple[np.ndarray, np.ndarra
             origins, scales, reference.shape[:0:-1], pan.shape[:0:-1]
         )
     )
-    return reference, rows @ pan[0].astype(np.float64) @ cols.T
+    return reference, rows @ pan[0].astype(np.float64) @ cols.T, derived
 
 
-def _synthetic(seed: int, band_names: Sequence[str], ratio: int) -> tuple[np.ndarray, np.ndarray]:
+def _synthetic(seed: int, band_names: Sequence[str], ratio: int) -> Loaded:
     from .sample_scene import make_sample_scene
 
     scene = make_sample_scene(size=512, bands=len(band_names), ratio=ratio, seed=seed)
     order = band_order(band_names, scene.band_names)
     if order is None:
         raise FusionError(f"Synthetic scenes do not have the bands {', '.join(band_names)}.")
-    return scene.reference[order].astype(np.float32), scene.pan[0].astype(np.float32)
+    return scene.reference[order].astype(np.float32), scene.pan[0].astype(np.float32), None
 
 
-def _read_bands_by_name(path: str, band_names: Sequence[str]) -> np.ndarray:
+def _read_bands_by_name(
+    path: str, band_names: Sequence[str], derive_bands: bool
+) -> tuple[np.ndarray, DerivedBands | None]:
+    """The wanted bands, or all of the file and how the wanted ones are made of them."""
     from .raster.geotiff import read_bands
+    from .training.derived_bands import DerivedBands
 
     image, info = read_bands(path)
     order = band_order(band_names, info.band_names)
-    if order is None:
-        raise FusionError(
-            f"{path} does not have the bands {', '.join(band_names)} in its band descriptions: "
-            "set them, or leave the file out."
-        )
-    return image[order].astype(np.float32)
+    if order is not None:
+        return image[order].astype(np.float32), None
+    if derive_bands:
+        try:
+            return image.astype(np.float32), DerivedBands(info.band_names, band_names)
+        except ValueError as error:
+            raise FusionError(f"{path} cannot be trained on, leave it out: {error}") from error
+    raise FusionError(
+        f"{path} does not have the bands {', '.join(band_names)} in its band descriptions: "
+        "set them, or leave the file out."
+    )

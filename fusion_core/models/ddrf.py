@@ -288,6 +288,7 @@ class WaveletModulation(nn.Module):
             nn.Conv2d(2 * out, out, 3, padding=1, bias=False),
             nn.Conv2d(out, out, 1),
         )
+        self.drop_branch = StochasticDepth(DROPOUT)
 
     def context(self, condition: torch.Tensor) -> torch.Tensor:
         """Matrix (B, out, F) that takes the softmaxed query to the attention's projected output.
@@ -312,7 +313,7 @@ class WaveletModulation(nn.Module):
         q = self.q(x).softmax(dim=-2)
         attended = (context @ q.flatten(2)).view(batch, -1, height, width)
         x = attended + self.attn_out.bias[:, None, None] + self.attn_res(x)
-        return stochastic_depth(self.ffn(x), DROPOUT, self.training) + x
+        return self.drop_branch(self.ffn(x)) + x
 
 
 class SelfAttention(nn.Module):
@@ -349,9 +350,11 @@ def resize(image: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
     return F.interpolate(image, size=size, mode="bilinear", align_corners=False)
 
 
-def stochastic_depth(branch: torch.Tensor, probability: float, training: bool) -> torch.Tensor:
-    """Drop the whole branch of a sample with the given probability while training."""
-    if not training:
-        return branch
-    keep = torch.rand(branch.shape[0], 1, 1, 1, device=branch.device) >= probability
-    return branch * keep / (1 - probability)
+class StochasticDepth(nn.Dropout):
+    """Drops the whole branch of a sample while training."""
+
+    def forward(self, branch: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.p == 0:
+            return branch
+        keep = torch.rand(branch.shape[0], 1, 1, 1, device=branch.device) >= self.p
+        return branch * keep / (1 - self.p)

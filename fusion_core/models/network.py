@@ -125,6 +125,12 @@ class FusionNetwork(nn.Module, ABC):
         """Predict from x_t (B, C, H, W) at integer timesteps t (B,); the residual where the network predicts x0."""
         return self.step(x_t, self.time_features(t), condition, self_cond)
 
+    def set_dropout(self, probability: float) -> None:
+        """Probability of every dropout and, in DDRF, of a dropped branch; 0.2 as published, matters in training alone."""
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = probability
+
     @abstractmethod
     def time_features(self, t: torch.Tensor) -> TimeFeatures:
         """Embed timesteps t, (B,) or (1,), into the biases of every block."""

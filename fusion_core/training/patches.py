@@ -15,6 +15,7 @@ import torch
 from ..mtf import mtf_sigma
 from ..resampling import cubic_matrix, upsampling_positions
 from .degradation import block_centres, gaussian_matrix
+from .derived_bands import DerivedBands, Mix
 
 PERCENTILE = 98
 """Each band is divided by this percentile of its scene, as at inference."""
@@ -28,21 +29,27 @@ class TrainingImage:
         reference: the MS image at the resolution to be restored, (C, H, W), float32, each band divided by its 98th percentile.
         weight: chance of being drawn, relative to the other images'.
         pan: a real PAN on the reference's grid with the MTF of a PAN, (H, W), divided by its 98th percentile; None to simulate.
+        derived: makes the network's bands of those of ``reference``; None where they are the same.
     """
 
     reference: np.ndarray
     weight: float
     pan: np.ndarray | None = None
+    derived: DerivedBands | None = None
 
     @classmethod
     def from_counts(
-        cls, reference: np.ndarray, weight: float, pan: np.ndarray | None = None
+        cls,
+        reference: np.ndarray,
+        weight: float,
+        pan: np.ndarray | None = None,
+        derived: DerivedBands | None = None,
     ) -> TrainingImage:
         """The same from digital numbers of any scale."""
         scale = np.percentile(reference, PERCENTILE, axis=(1, 2), keepdims=True)
         if pan is not None:
             pan = (pan / max(np.percentile(pan, PERCENTILE), 1e-6)).astype(np.float32)
-        return cls((reference / np.maximum(scale, 1e-6)).astype(np.float32), weight, pan)
+        return cls((reference / np.maximum(scale, 1e-6)).astype(np.float32), weight, pan, derived)
 
 
 @dataclass(frozen=True)
@@ -141,8 +148,12 @@ class PatchSampler:
         pan = None if image.pan is None else image.pan[row : row + side, col : col + side]
         reference, pan = _turn(reference, pan, rng)
         vary = self.augmentation
+        mix: Mix = np.asarray
+        if image.derived is not None:
+            mix = image.derived.draw(None if vary is None else rng)
+            reference = mix(reference)
         if pan is None:
-            pan = self._simulated_pan(image, reference, rng)
+            pan = self._simulated_pan(mix(image.reference[:, ::7, ::7]), reference, rng)
         if vary is not None:
             reference, pan = _vary_radiometry(reference, pan, vary, rng)
             pan = pan + rng.uniform(0, vary.noise_pan) * rng.standard_normal(pan.shape)
@@ -156,9 +167,9 @@ class PatchSampler:
         return tuple(np.ascontiguousarray(part, dtype=np.float32) for part in parts)
 
     def _simulated_pan(
-        self, image: TrainingImage, reference: np.ndarray, rng: np.random.Generator
+        self, scene: np.ndarray, reference: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """A panchromatic mix of the bands, scaled as a scene's PAN would be."""
+        """A panchromatic mix of the bands, scaled as the PAN of the scene would be, of which some pixels are given."""
         if self.augmentation is None:
             weights = self.pan_weights
         else:
@@ -167,7 +178,7 @@ class PatchSampler:
                 seen = self.pan_weights == self.pan_weights.max()
             weights = seen * rng.exponential(size=len(seen))
         weights = weights / weights.sum()
-        bands = image.reference[:, ::7, ::7].reshape(len(weights), -1)
+        bands = scene.reshape(len(weights), -1)
         scale = max(np.percentile(weights @ bands, PERCENTILE), 1e-6)
         return np.tensordot(weights, reference, axes=1) / scale
 

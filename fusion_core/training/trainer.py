@@ -44,6 +44,7 @@ class TrainingSettings:
         self_conditioning: chance that the network is shown its own first estimate (DDRF).
         seed: of patches, noise, dropout and initial weights.
         precision: "float32" or "bfloat16" (autocast).
+        dropout: probability, 0.2 as published; a training too short to overfit is better without.
         save_every, validate_every: iterations.
     """
 
@@ -58,6 +59,7 @@ class TrainingSettings:
     self_conditioning: float = 0.0
     seed: int = 0
     precision: str = "float32"
+    dropout: float = 0.2
     save_every: int = 200
     validate_every: int = 500
 
@@ -114,6 +116,7 @@ def train(
     """
     device = torch.device(device)
     network.to(device).train()
+    network.set_dropout(settings.dropout)
     average = ExponentialMovingAverage(network, settings.ema_decay)
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
