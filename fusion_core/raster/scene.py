@@ -72,6 +72,7 @@ class Scene:
         pan_bands: bands of PAN.
         ms_bands: bands of MS.
         band_names: descriptions of the MS bands, "" where there is none.
+        spectral_bands: ``canonical_band`` of the MS bands by all that the files say, "" where they do not.
         band_profiles: what else the MS bands say about themselves.
         ms_dtype: numpy dtype name of MS.
         nodata: nodata value of MS, None if it has none.
@@ -98,6 +99,7 @@ class Scene:
         self.ms_bands = ms.bands
         self.band_profiles: tuple[BandProfile, ...] = ms.profiles
         self.band_names = tuple(profile.name for profile in ms.profiles)
+        self.spectral_bands = tuple(profile.spectral for profile in ms.profiles)
         self.ms_dtype = ms.dtype
         self.nodata = ms.nodata[0]
         self.geotransform: Geotransform | None = pan.geotransform
@@ -110,20 +112,27 @@ class Scene:
         self.files = pan.files | ms.files
 
     @classmethod
-    def open(cls, pan: str, ms: str | Sequence[str], ratio: int | None = None) -> Scene:
+    def open(
+        cls,
+        pan: str,
+        ms: str | Sequence[str],
+        ratio: int | None = None,
+        ms_bands: int | None = None,
+    ) -> Scene:
         """Open a pair of rasters.
 
         Args:
             pan: GDAL name of the sharp raster.
             ms: GDAL name of the multispectral raster, or names of several on one grid, stacked in that order.
             ratio: PAN pixels a coarse pixel, 2 or more; the nearer of 2 and 4 to the true ratio if None.
+            ms_bands: how many bands the user counts in MS, as for ``RasterStack.open``.
 
         Raises:
             FusionError: a raster cannot be used, or the two do not fit; the sentence says why.
         """
         names = [ms] if isinstance(ms, (str, os.PathLike)) else list(ms)
         pan_stack = RasterStack.open([pan])
-        ms_stack = RasterStack.open(names)
+        ms_stack = RasterStack.open(names, ms_bands)
         return cls(pan_stack, ms_stack, pair(pan_stack, ms_stack, ratio))
 
     def close(self) -> None:

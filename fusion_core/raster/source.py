@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from osgeo import gdal, osr
 
-from ..bands import canonical_band
 from ..errors import FusionError
 from .gdal_calls import gdal_errors_as, quiet_gdal
 from .georeference import IDENTITY
+from .spectral import spectral_band
 from .window import Window
 
 NUMPY_TYPES = {
@@ -40,6 +40,7 @@ class BandProfile:
         scale: factor from DN to physical values, None where not given.
         offset: offset from DN to physical values, None where not given.
         unit: unit of the physical values, "" where not given.
+        spectral: the ``canonical_band`` it is, "" where it does not say.
     """
 
     name: str
@@ -47,6 +48,7 @@ class BandProfile:
     scale: float | None
     offset: float | None
     unit: str
+    spectral: str
 
 
 class RasterSource:
@@ -58,6 +60,7 @@ class RasterSource:
         rows: rows.
         cols: columns.
         bands: number of bands that hold data, an alpha band being none.
+        all_bands: number of bands with those that are marked as a transparency.
         dtype: numpy dtype name that holds all bands.
         profiles: one ``BandProfile`` a band.
         nodata: nodata value of each band, None where the band has none.
@@ -68,12 +71,13 @@ class RasterSource:
         files: absolute paths of the files it consists of.
     """
 
-    def __init__(self, name: str, label: str | None = None) -> None:
+    def __init__(self, name: str, label: str | None = None, alpha_is_data: bool = False) -> None:
         """Open a raster.
 
         Args:
             name: a path, or anything else that GDAL opens.
             label: short name for messages; the last part of ``name`` if None.
+            alpha_is_data: take a band that is marked as a transparency for one that holds data.
 
         Raises:
             FusionError: GDAL cannot open it, or its pixels are of no use here.
@@ -94,14 +98,19 @@ class RasterSource:
             )
         self._dataset = dataset
         with gdal_errors_as(f"The description of {self.label} cannot be read: check the file"):
-            self._describe()
+            self._describe(alpha_is_data)
 
-    def _describe(self) -> None:
+    def _describe(self, alpha_is_data: bool) -> None:
         dataset = self._dataset
         self.rows = dataset.RasterYSize
         self.cols = dataset.RasterXSize
         bands = [dataset.GetRasterBand(i + 1) for i in range(dataset.RasterCount)]
-        alpha = [i for i, band in enumerate(bands) if _is_alpha(band)]
+        alpha = [
+            i
+            for i, band in enumerate(bands)
+            if not alpha_is_data and _is_alpha(band) and not spectral_band(dataset, band)
+        ]
+        self.all_bands = len(bands)
         if not bands:
             subdatasets = dataset.GetSubDatasets()
             hint = (
@@ -132,6 +141,7 @@ class RasterSource:
                 band.GetScale(),
                 band.GetOffset(),
                 band.GetUnitType() or "",
+                spectral_band(dataset, band),
             )
             for band in data_bands
         )
@@ -263,11 +273,9 @@ def _mask_of(band: gdal.Band) -> gdal.Band | None:
 
 
 def _is_alpha(band: gdal.Band) -> bool:
-    """Whether a band is a transparency; GDAL tags the fourth of four byte bands so even where it is named NIR."""
-    tagged = band.GetColorInterpretation() == gdal.GCI_AlphaBand
-    return tagged and not canonical_band(band.GetDescription() or "")
+    """Whether a band is marked as a transparency; GDAL does that to the fourth of four bytes, even to a NIR."""
+    return band.GetColorInterpretation() == gdal.GCI_AlphaBand
 
 
 def _colour(band: gdal.Band) -> int:
-    colour = band.GetColorInterpretation()
-    return gdal.GCI_Undefined if colour == gdal.GCI_AlphaBand else colour
+    return gdal.GCI_Undefined if _is_alpha(band) else band.GetColorInterpretation()

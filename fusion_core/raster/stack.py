@@ -49,9 +49,21 @@ class RasterStack:
         self.files = frozenset().union(*(source.files for source in sources))
 
     @classmethod
-    def open(cls, names: Sequence[str]) -> RasterStack:
-        """Open rasters by their GDAL names and stack them; errors as ``RasterSource`` and the constructor."""
-        return cls([RasterSource(name) for name in names])
+    def open(cls, names: Sequence[str], bands: int | None = None) -> RasterStack:
+        """Open rasters by their GDAL names and stack them; errors as ``RasterSource`` and the constructor.
+
+        Args:
+            names: GDAL names.
+            bands: how many bands the user counts; where only all of them, transparencies too, are as many, they
+                hold data.
+        """
+        sources = [RasterSource(name) for name in names]
+        counts = [sum(s.bands for s in sources), sum(s.all_bands for s in sources)]
+        if counts[0] != bands == counts[1]:
+            for source in sources:
+                source.close()
+            sources = [RasterSource(name, alpha_is_data=True) for name in names]
+        return cls(sources)
 
     def read(
         self, window: Window, bands: slice = slice(None)
