@@ -6,11 +6,8 @@ its input does, so that it never outlives its parent.
 
 from __future__ import annotations
 
-import os
 import queue
 import sys
-import threading
-import traceback
 from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO
@@ -18,30 +15,14 @@ from typing import BinaryIO
 # The script's own folder comes first otherwise, and its modules would pass for top-level ones.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from fusion_core.errors import FusionError  # noqa: E402
 from fusion_core.execution.executor import SamplingPlan, TileBatch  # noqa: E402
-from fusion_core.execution.interpreter import INSTALL  # noqa: E402
-from fusion_core.execution.protocol import read_message, write_message  # noqa: E402
+from fusion_core.execution.protocol import write_message  # noqa: E402
+from fusion_core.execution.serving import error_message, open_streams  # noqa: E402
 
 
 def main() -> None:
     """Answer messages until the input ends."""
-    # Whatever libraries print must not land between messages.
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    inbox: queue.Queue = queue.Queue()
-    threading.Thread(target=_receive, args=(sys.stdin.buffer, inbox), daemon=True).start()
-    _serve(inbox, answers)
-
-
-def _receive(stream: BinaryIO, inbox: queue.Queue) -> None:
-    try:
-        while (message := read_message(stream)) is not None:
-            inbox.put(message)
-    except (ValueError, EOFError, OSError):
-        pass
-    # The parent is gone or has hung up: stop even in the middle of a computation.
-    os._exit(0)
+    _serve(*open_streams())
 
 
 def _serve(inbox: queue.Queue, answers: BinaryIO) -> None:
@@ -64,15 +45,8 @@ def _serve(inbox: queue.Queue, answers: BinaryIO) -> None:
             if tiles.spread is not None:
                 result["spread"] = tiles.spread
             write_message(answers, {"type": "result"}, result)
-        except FusionError as error:
-            write_message(answers, {"type": "error", "message": str(error)})
-        except ModuleNotFoundError as error:
-            message = f"{sys.executable} lacks {error.name}: install it with {INSTALL}."
-            write_message(answers, {"type": "error", "message": message})
         except Exception as error:  # the parent must learn of anything, in one sentence
-            traceback.print_exc(file=sys.stderr)
-            message = f"The computation failed ({type(error).__name__}: {error}): see the log."
-            write_message(answers, {"type": "error", "message": message})
+            write_message(answers, error_message(error))
 
 
 if __name__ == "__main__":
