@@ -203,7 +203,7 @@ def _reference(path: str, band_names: Sequence[str], derive_bands: bool) -> Load
 def _pair(folder: str, band_names: Sequence[str], derive_bands: bool) -> Loaded:
     """MS as reference, and PAN degraded to MS's grid."""
     from .raster.geotiff import read_bands
-    from .training.degradation import gaussian_matrix
+    from .degradation import gaussian_matrix
 
     ms_path, pan_path = str(Path(folder) / "ms.tif"), str(Path(folder) / "pan.tif")
     reference, derived = _read_bands_by_name(ms_path, band_names, derive_bands)

@@ -27,6 +27,7 @@ MODELS_FOLDER = Path(__file__).resolve().parent.parent / "resources" / "models"
 METHOD_TITLES = {"ddrf": "DDRF", "ssdiff": "SSDiff"}
 SOLVERS = ("ddim", "dpm++2m")
 GRIDS = ("uniform", "logsnr")
+MOST_CONSISTENCY = 10
 _LONGEST_HEADER = 16 * 2**20
 _LARGEST_TILE = 4096
 
@@ -45,6 +46,8 @@ class ModelCard:
         tile, margin: PAN pixels of a tile, and of its edge that is blended with the neighbours'.
         steps, solver, grid: default sampling.
         objective, indexing, self_conditioning: how the network was trained and is to be asked.
+        consistency: how often each estimate is moved towards the measured MS, 0 for a network's bare answer.
+        mtf_gain: transfer at the MS Nyquist frequency that is assumed in doing so.
         normalisation: "percentile" divides each band by its scene's 98th percentile; a number divides by that.
         licence: of the weights.
         training: data, recipe, command, seed, as text by topic.
@@ -67,6 +70,8 @@ class ModelCard:
     objective: str = "x0"
     indexing: str = "original"
     self_conditioning: bool = False
+    consistency: int = 0
+    mtf_gain: float = 0.3
     normalisation: str | float = "percentile"
     licence: str = ""
     training: dict[str, str] = field(default_factory=dict)
@@ -312,6 +317,8 @@ def _parse_card(text: str, path: str) -> ModelCard:
             and card.grid in GRIDS
             and card.objective in ("x0", "eps", "v")
             and card.indexing in ("original", "published")
+            and card.consistency in range(MOST_CONSISTENCY + 1)
+            and 0 < card.mtf_gain < 1
             and (card.normalisation == "percentile" or 0 < card.normalisation < float("inf"))
         )
     except (ValueError, TypeError, AttributeError) as error:

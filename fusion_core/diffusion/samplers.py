@@ -18,6 +18,7 @@ from .schedule import cosine_schedule
 Predict = Callable[[torch.Tensor, int], torch.Tensor]
 Levels = Sequence[tuple[float, float]]
 Callback = Callable[[int, int, torch.Tensor], None]
+Correct = Callable[[torch.Tensor], torch.Tensor]
 
 SOLVERS = ("ddim", "dpm++2m")
 
@@ -71,6 +72,7 @@ def sample(
     objective: str = "x0",
     value_range: tuple[torch.Tensor | float, torch.Tensor | float] | None = (0.0, 1.0),
     self_conditioning: bool = False,
+    correct: Correct | None = None,
     callback: Callback | None = None,
 ) -> torch.Tensor:
     """Draw the residual HR minus LMS of a batch of tiles.
@@ -88,6 +90,7 @@ def sample(
         value_range: least and greatest value of x0 + LMS at every step, numbers or tensors that broadcast to
             (C, 1, 1); None leaves x0 as it is.
         self_conditioning: feed the last x0 back to the network.
+        correct: changes each estimate of x0, float32, before it is kept in range.
         callback: called after each network call with (calls done, calls in all, x0); it may raise to stop.
 
     Returns:
@@ -120,6 +123,8 @@ def sample(
         fed_back = estimate.to(dtype) if self_conditioning and estimate is not None else None
         answer = net.step(x.to(dtype), times[i], condition, fed_back).float()
         x0 = predicted_x0(answer, x, *levels[i], objective)
+        if correct is not None:
+            x0 = correct(x0)
         if value_range is not None:
             x0 = (x0 + lms).clamp(*_as_tensors(value_range, lms)) - lms
         estimate = x0

@@ -12,6 +12,7 @@ import torch
 from ..diffusion import noise_field, sample
 from ..errors import FusionError
 from ..weights import load_network, read_model
+from .consistency import toward_measured
 from .device import (
     CHUNK,
     default_batch_size,
@@ -135,7 +136,14 @@ class LocalExecutor:
         )
         condition = self.network.prepare(guide, ms, lms)
         # x0 + LMS is kept in range on the tiles as given, not as rounded for the network.
-        condition = replace(condition, lms=torch.from_numpy(batch.lms).to(self.device))
+        exact_lms = torch.from_numpy(batch.lms).to(self.device)
+        condition = replace(condition, lms=exact_lms)
+        correct = None
+        if self.card.consistency:
+            exact_ms = torch.from_numpy(batch.ms).to(self.device)
+            correct = toward_measured(
+                exact_ms, exact_lms, self.card.ratio, self.card.mtf_gain, self.card.consistency
+            )
         tiles = len(batch.origins)
         draws = [
             sample(
@@ -149,6 +157,7 @@ class LocalExecutor:
                 objective=self.card.objective,
                 value_range=self.value_range,
                 self_conditioning=self.card.self_conditioning,
+                correct=correct,
                 callback=lambda done, calls, x0: on_call(tiles),
             )
             for number in range(self.plan.samples)

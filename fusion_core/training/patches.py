@@ -14,7 +14,7 @@ import torch
 
 from ..mtf import mtf_sigma
 from ..resampling import cubic_matrix, upsampling_positions
-from .degradation import block_centres, gaussian_matrix
+from ..degradation import block_centres, gaussian_matrix
 from .derived_bands import DerivedBands, Mix
 
 PERCENTILE = 98

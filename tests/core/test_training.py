@@ -12,7 +12,7 @@ import torch
 from fusion_core.errors import Cancelled, FusionError
 from fusion_core.models import create_model
 from fusion_core.mtf import mtf_sigma
-from fusion_core.training.degradation import block_centres, gaussian_matrix
+from fusion_core.degradation import block_centres, gaussian_matrix
 from fusion_core.training.ema import ExponentialMovingAverage
 from fusion_core.training.patches import Augmentation, PatchSampler, TrainingImage
 from fusion_core.training.trainer import Stage, TrainingSettings, train, validation_loss

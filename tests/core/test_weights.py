@@ -159,6 +159,9 @@ def test_card_that_lies_about_the_width(model):
         {"grid": "magic"},
         {"objective": "magic"},
         {"indexing": "magic"},
+        {"consistency": -1},
+        {"consistency": 1.5},
+        {"mtf_gain": 0},
         {"normalisation": -1},
     ],
 )
