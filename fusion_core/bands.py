@@ -41,6 +41,12 @@ WAVELENGTHS = {
 }
 """About where the bands lie, in nm; sensors differ by a few tens."""
 
+KNOWN_BANDS = {
+    4: ("Blue", "Green", "Red", "NIR"),
+    8: ("Coastal", "Blue", "Green", "Yellow", "Red", "RedEdge", "NIR1", "NIR2"),
+}
+"""Band order of the data sets that the published codes train on, by number of bands."""
+
 _LIMITS = {
     "coastal": (420, 455),
     "blue": (455, 515),

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .bands import canonical_band
+from .bands import KNOWN_BANDS, canonical_band
 from .errors import FusionError
 from .weights import METHOD_TITLES, ModelCard, save_model
 
@@ -38,12 +38,6 @@ PUBLISHED_STEPS = {"ssdiff": 10, "ddrf": 25}
 PUBLISHED_RATIO = 4
 TILE = 64
 MARGIN = 16
-
-KNOWN_BANDS = {
-    4: ("Blue", "Green", "Red", "NIR"),
-    8: ("Coastal", "Blue", "Green", "Yellow", "Red", "RedEdge", "NIR1", "NIR2"),
-}
-"""Band order of the data sets that the published codes train on, by number of bands."""
 
 _MARKS = {"ssdiff": "conv_lms2x_t.weight", "ddrf": "noise_level_mlp.1.weight"}
 """An entry that only this network has."""

@@ -98,6 +98,11 @@ def _add_fuse(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     command.add_argument(
         "--ms", required=True, nargs="+", help="MS image, or one file for each band"
     )
+    command.add_argument(
+        "--bands",
+        help="names or wavelengths of the MS bands in the order of the file, such as Blue,Green,Red,NIR or "
+        "480,550,660,835; what the image says by default",
+    )
     command.add_argument("--output", required=True, help="fused image to write")
     command.add_argument(
         "--uncertainty",
@@ -137,6 +142,7 @@ def _fuse(parsed: argparse.Namespace) -> dict:
         parsed.output,
         method=parsed.method,
         model=parsed.model,
+        bands=parsed.bands,
         extent=_extent(parsed.extent),
         extent_crs=parsed.extent_crs,
         steps=parsed.steps,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import __version__
-from .bands import band_order, canonical_band
+from .band_matching import BandMatch, has_bands, known_bands, match_bands
+from .bands import split_bands
 from .errors import Cancelled, FusionError
 from .execution.blending import RowBlender, blend_columns
 from .execution.executor import Executor, FusedTiles, SamplingPlan, TileBatch
@@ -46,6 +47,7 @@ class FuseResult:
         tiles: number of tiles computed.
         seconds: wall clock.
         version, torch: of this software and of PyTorch.
+        band_matching: which MS band served as which, such as "Blue=1, Green=2, Red=3, NIR=4 (named by the image)".
     """
 
     output: str
@@ -67,6 +69,7 @@ class FuseResult:
     seconds: float
     version: str
     torch: str
+    band_matching: str
 
     def as_dict(self) -> dict[str, object]:
         """As JSON can hold it."""
@@ -82,7 +85,7 @@ class FusePlan:
         model: the network's file.
         window: PAN pixels to write.
         tiles: tiles to compute.
-        band_order: where each of the network's bands is among the MS bands.
+        bands: which MS band serves as which of the network's.
         steps, solver, grid, seed, samples: the sampling.
         dtype: numpy dtype name of the output.
         notes: sentences the user should read.
@@ -92,7 +95,7 @@ class FusePlan:
     model: ModelFile
     window: Window
     tiles: TilePlan
-    band_order: tuple[int, ...]
+    bands: BandMatch
     steps: int
     solver: str
     grid: str
@@ -109,6 +112,7 @@ def check_fuse(
     *,
     method: str = "ssdiff",
     model: str = "auto",
+    bands: str | Sequence[str | float] | None = None,
     extent: Extent | None = None,
     extent_crs: str | None = None,
     steps: int | None = None,
@@ -145,10 +149,20 @@ def check_fuse(
     from .raster.formats import check_output
 
     with ExitStack() as cleanup:
-        scene, chosen = _open(pan, ms, method, model)
+        scene, chosen, matched = _open(pan, ms, method, model, bands)
         cleanup.callback(scene.close)
         plan = _plan(
-            scene, chosen, extent, extent_crs, steps, solver, grid, seed, samples, data_type
+            scene,
+            chosen,
+            matched,
+            extent,
+            extent_crs,
+            steps,
+            solver,
+            grid,
+            seed,
+            samples,
+            data_type,
         )
         for path, dtype in ((output, plan.dtype), (uncertainty, "float32")):
             if path is not None:
@@ -172,6 +186,7 @@ def fuse(
     *,
     method: str = "ssdiff",
     model: str = "auto",
+    bands: str | Sequence[str | float] | None = None,
     extent: Extent | None = None,
     extent_crs: str | None = None,
     steps: int | None = None,
@@ -200,6 +215,8 @@ def fuse(
         output: the fused image to write, on PAN's grid; appears when it is whole.
         method: "ssdiff" or "ddrf".
         model: "auto" for the installed one that fits, an installed one's id, or a .safetensors file.
+        bands: names ("Blue,Green,Red,NIR") or central wavelengths (480, 550, 660, 835) of the MS bands in the order
+            of the file, in one text or one each; by default what the image says they are.
         extent: xmin, ymin, xmax, ymax to fuse; the whole overlap of both images by default.
         extent_crs: WKT of the extent's coordinate system, PAN's by default.
         steps, solver, grid: number of network calls, "ddim" or "dpm++2m", "uniform" or "logsnr"; the model's own by default.
@@ -239,6 +256,7 @@ def fuse(
         output,
         method=method,
         model=model,
+        bands=bands,
         extent=extent,
         extent_crs=extent_crs,
         steps=steps,
@@ -279,6 +297,7 @@ def fuse(
             seconds=0.0,
             version=__version__,
             torch=computer.info.torch_version,
+            band_matching=str(plan.bands),
         )
         provenance = _provenance(result, pan, ms)
         targets = [(output, plan.dtype, True)]
@@ -306,32 +325,43 @@ def _same_file(one: str, other: str) -> bool:
     return os.path.normcase(os.path.realpath(one)) == os.path.normcase(os.path.realpath(other))
 
 
-def _open(pan: str, ms: str | Sequence[str], method: str, model: str) -> tuple[Scene, ModelFile]:
-    """Open the scene at the ratio of the model that fits it."""
+def _open(
+    pan: str,
+    ms: str | Sequence[str],
+    method: str,
+    model: str,
+    bands: str | Sequence[str | float] | None,
+) -> tuple[Scene, ModelFile, BandMatch]:
+    """Open the scene at the ratio of the model that fits it, and match their bands."""
     from .raster.scene import Scene
 
-    scene = Scene.open(pan, ms)
+    count = len(split_bands(bands)) if has_bands(bands) else None
+    scene = Scene.open(pan, ms, ms_bands=count)
     try:
+        names = known_bands(scene.band_names, scene.spectral_bands, bands)
         chosen = find_model(
             method,
             scene.ms_bands,
             scene.ratio,
             model,
-            band_names=scene.band_names,
+            band_names=names,
             guide_bands=scene.pan_bands,
         )
-        if chosen.card.ratio == scene.ratio:
-            return scene, chosen
+        card = chosen.card
+        matched = match_bands(card.id, card.band_names, names, has_bands(bands))
+        if card.ratio == scene.ratio:
+            return scene, chosen, matched
     except BaseException:
         scene.close()
         raise
     scene.close()
-    return Scene.open(pan, ms, chosen.card.ratio), chosen
+    return Scene.open(pan, ms, card.ratio, count), chosen, matched
 
 
 def _plan(
     scene: Scene,
     model: ModelFile,
+    bands: BandMatch,
     extent: Extent | None,
     extent_crs: str | None,
     steps: int | None,
@@ -350,7 +380,6 @@ def _plan(
                 f"The extent covers {window.width} x {window.height} PAN pixels, less than one MS pixel: "
                 "choose a larger one."
             )
-    order, notes = _band_order(scene, model)
     return FusePlan(
         scene=scene,
         model=model,
@@ -361,40 +390,22 @@ def _plan(
             card.tile,
             card.margin,
         ),
-        band_order=order,
+        bands=bands,
         steps=card.steps if steps is None else steps,
         solver=card.solver if solver is None else solver,
         grid=card.grid if grid is None else grid,
         seed=seed,
         samples=samples,
         dtype=scene.ms_dtype if data_type == "ms" else data_type,
-        notes=notes,
+        notes=bands.notes,
     )
-
-
-def _band_order(scene: Scene, model: ModelFile) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """Match MS bands to the network's by name; where names are missing trust the order and say so."""
-    wanted = model.card.band_names
-    identity = tuple(range(scene.ms_bands))
-    if not wanted:
-        return identity, ()
-    order = band_order(wanted, scene.band_names)
-    if order is not None:
-        return tuple(order), ()
-    if all(canonical_band(name) for name in scene.band_names):
-        raise FusionError(
-            f"The MS bands are {', '.join(scene.band_names)} but the model {model.card.id} is for "
-            f"{', '.join(wanted)}: choose another model or other bands."
-        )
-    note = f"The MS bands do not say what they are; taken to be {', '.join(wanted)}, in this order."
-    return identity, (note,)
 
 
 def _sampling_plan(
     plan: FusePlan, device: str, precision: str, threads: int | None
 ) -> SamplingPlan:
     scale = _ms_scale(plan)[:, 0, 0]
-    order = list(plan.band_order)
+    order = list(plan.bands.order)
     limits = plan.scene.ms_limits[order] / scale[order, None]
     contrast = limits[:, 1] - limits[:, 0]
     # Sharp pixels may leave the MS image's range by as much as that range is wide, but not turn negative.
@@ -442,6 +453,7 @@ def _description(plan: FusePlan, computer: Executor) -> Iterator[str]:
         f"{plan.window.width} x {plan.window.height} PAN pixels, ratio {scene.true_ratio:.4g}, "
         f"{plan.tiles.count} tiles of {card.tile} pixels"
     )
+    yield plan.bands.sentence(scene.band_names)
 
 
 def _provenance(result: FuseResult, pan: str, ms: str | Sequence[str]) -> dict[str, str]:
@@ -553,7 +565,7 @@ def _fuse_strip(
     on_call: Callable[[int], None],
 ) -> FusedTiles:
     """The residual of a row of tiles, bands in the scene's order; tiles without a valid pixel stay zero."""
-    cols, card, order = plan.tiles.cols, plan.model.card, list(plan.band_order)
+    cols, card, order = plan.tiles.cols, plan.model.card, list(plan.bands.order)
     guide = _cut(strip.pan / _pan_scale(plan), cols.stride, card.tile)
     scaled_ms, scaled_lms = strip.ms / _ms_scale(plan), strip.lms / _ms_scale(plan)
     ms = _cut(scaled_ms[order], cols.stride // card.ratio, card.tile // card.ratio)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .bands import band_order
+from .bands import KNOWN_BANDS, band_order, canonical_band, contradictions
 from .errors import FusionError
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def find_model(
         bands: number of MS bands of the scene.
         ratio: the scene's ratio, for "auto".
         name: "auto" for the installed one that fits, an id of an installed one, or a file.
-        band_names: the scene's, used to prefer the model that knows them.
+        band_names: the scene's as far as they are known, "" where not; the model that knows them is preferred.
         guide_bands: bands of the scene's sharp image.
         folder: where models are installed, ours unless given.
 
@@ -157,7 +157,7 @@ def find_model(
                 f"{_listed(m for m in installed if m.card.method == method)}: "
                 "choose a model file (.safetensors), or other bands."
             )
-        return max(fitting, key=lambda m: band_order(m.card.band_names, band_names) is not None)
+        return _best_for_bands(fitting, band_names)
     by_id = {model.card.id: model for model in installed}
     if name in by_id:
         model = by_id[name]
@@ -184,6 +184,28 @@ def find_model(
             "choose another model or another image."
         )
     return model
+
+
+def _best_for_bands(fitting: Sequence[ModelFile], band_names: Sequence[str]) -> ModelFile:
+    """The model that knows the bands; where not all have a name, one that these do not contradict."""
+    for model in fitting:
+        if band_order(model.card.band_names, band_names) is not None:
+            return model
+    nameless = [model for model in fitting if not model.card.band_names]
+    if band_names and all(canonical_band(name) for name in band_names):
+        if nameless:
+            return nameless[0]
+        card = fitting[0].card
+        known = "; ".join(f"{m.card.id} is for {', '.join(m.card.band_names)}" for m in fitting)
+        raise FusionError(
+            f"The MS bands are {', '.join(band_names)} but of the {METHOD_TITLES[card.method]} models for "
+            f"{card.ms_bands} bands at ratio {card.ratio} {known}: choose a model file (.safetensors) for these bands, "
+            "or give BANDS if they are others."
+        )
+    agreeing = [m for m in fitting if not contradictions(m.card.band_names, band_names)]
+    usual = KNOWN_BANDS.get(len(band_names))
+    # Nothing is known of the bands or too little, so the usual ones are the best guess; the run says that it is one.
+    return max(agreeing or fitting, key=lambda model: model.card.band_names == usual)
 
 
 def load_network(model: ModelFile) -> FusionNetwork:

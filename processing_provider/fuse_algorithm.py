@@ -41,6 +41,7 @@ class FuseAlgorithm(Algorithm):
     PAN = "PAN"
     MS = "MS"
     MODEL = "MODEL"
+    BANDS = "BANDS"
     EXTENT = "EXTENT"
     STEPS = "STEPS"
     SEED = "SEED"
@@ -103,8 +104,9 @@ class FuseAlgorithm(Algorithm):
             ms,
             tr(
                 "The image with the colours, with pixels about 2 or 4 times as large as those of "
-                "PAN: one raster with all bands, or several single-band rasters in the order of "
-                "the model's bands, such as blue, green, red, near infrared."
+                "PAN: one raster with all bands, or several single-band rasters. Bands that do not "
+                "say what they are must be in the order of the model's, such as blue, green, red, "
+                "near infrared, or be named under “MS bands”."
             ),
         )
         model = QgsProcessingParameterString(self.MODEL, tr("Model"), "auto")
@@ -123,6 +125,15 @@ class FuseAlgorithm(Algorithm):
                 "Only this area is fused; empty for all of it. The pixels are the same as those of "
                 "a full run."
             ),
+        )
+        self.add(
+            QgsProcessingParameterString(self.BANDS, tr("MS bands"), "", False, True),
+            tr(
+                "What the bands of the MS image are, in the order of the file: names such as "
+                "Blue,Green,Red,NIR or central wavelengths such as 480,550,660,835. Empty for what "
+                "the image says: band descriptions, wavelengths, colours."
+            ),
+            advanced=True,
         )
         self.add_number(
             self.STEPS,
@@ -313,6 +324,7 @@ class FuseAlgorithm(Algorithm):
             "ms": ms[0] if len(ms) == 1 else ms,
             "method": self.METHOD,
             "model": self.parameterAsString(parameters, self.MODEL, context).strip(),
+            "bands": self.parameterAsString(parameters, self.BANDS, context).strip() or None,
             "extent": extent,
             "extent_crs": extent_crs,
             "steps": steps,
