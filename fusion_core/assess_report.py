@@ -9,34 +9,12 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from .errors import FusionError
-from .png import png_address
 from .quality.meanings import MEANINGS
 from .raster.partial import PartialOutput
+from .report_page import html_page, picture_row, topic_table
 
 if TYPE_CHECKING:
     from .assess import AssessedImage, Assessment
-
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1.2rem; color: #1f2933; }
-h1 { font-size: 1.7rem; margin-bottom: 0.2rem; }
-h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #d9dee3; padding-bottom: 0.2rem; }
-p.note { color: #52606d; margin-top: 0; }
-p.foot { color: #52606d; margin-top: 1.5rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; }
-th, td { padding: 0.35rem 0.9rem; text-align: right; border-bottom: 1px solid #e4e7eb; white-space: nowrap; }
-th { font-weight: 600; background: #f5f7fa; }
-th:first-child, td:first-child { text-align: left; }
-td { font-variant-numeric: tabular-nums; }
-td.best { font-weight: 700; background: #e3f5e9; color: #14532d; }
-td small { color: #52606d; }
-.pictures { display: flex; flex-wrap: wrap; }
-figure { margin: 0 1rem 1rem 0; }
-figure img { display: block; image-rendering: pixelated; border-radius: 4px; }
-figcaption { font-size: 0.9rem; margin-top: 0.3rem; color: #323f4b; }
-table.list th, table.list td { text-align: left; vertical-align: top; white-space: normal; background: none; }
-table.list th { padding-left: 0; white-space: nowrap; }
-"""
 
 
 def report_page(assessment: Assessment, version: str) -> str:
@@ -51,19 +29,15 @@ def report_page(assessment: Assessment, version: str) -> str:
     note = f"{count} fused image{'s' * (count > 1)}, {assessment.settings['Area']}."
     if count > 1:
         note += " The best of each column is marked."
-    return "\n".join(
-        [
-            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            f"<title>Quality of pansharpened images</title>\n<style>{_STYLE}</style>\n</head>\n<body>",
-            f'<h1>Quality of pansharpened images</h1>\n<p class="note">{escape(note)}</p>',
-            f'<div class="wide">{_table(assessment, metrics)}</div>',
-            "<h2>Pictures</h2>\n<p>The middle of the area, pixel by pixel, all colours at the"
-            f' same stretch.</p>\n<div class="pictures">{_pictures(assessment)}</div>',
-            f'<h2>What the figures mean</h2>\n<table class="list">{_meanings(metrics)}</table>',
-            f'<h2>Settings</h2>\n<table class="list">{_settings(assessment)}</table>',
-            f'<p class="foot">Diffusion Pansharpening {escape(version)}</p>\n</body>\n</html>\n',
-        ]
+    sections = (
+        f'<div class="wide">{_table(assessment, metrics)}</div>',
+        "<h2>Pictures</h2>\n<p>The middle of the area, pixel by pixel, all colours at the same stretch.</p>",
+        picture_row((picture.label, picture.pixels) for picture in assessment.pictures),
+        f'<h2>What the figures mean</h2>\n<table class="list">{_meanings(metrics)}</table>',
+        "<h2>Settings</h2>",
+        topic_table({**assessment.settings, **_files(assessment)}),
     )
+    return html_page("Quality of pansharpened images", note, sections, version)
 
 
 def report_table(assessment: Assessment) -> str:
@@ -135,20 +109,6 @@ def _best(images: tuple[AssessedImage, ...], name: str) -> set[str]:
     return {label for label, miss in misses.items() if miss == min(misses.values())}
 
 
-def _pictures(assessment: Assessment) -> str:
-    figures = []
-    for picture in assessment.pictures:
-        height, width = picture.pixels.shape[:2]
-        # Small scenes are shown larger, by whole pixels.
-        zoom = max(1, 300 // max(height, width))
-        label = escape(picture.label)
-        figures.append(
-            f'<figure><img src="{png_address(picture.pixels)}" width="{width * zoom}" height="{height * zoom}"'
-            f' alt="{label}"><figcaption>{label}</figcaption></figure>'
-        )
-    return "".join(figures)
-
-
 def _meanings(metrics: list[str]) -> str:
     return "".join(
         f"<tr><th>{escape(MEANINGS[name].title)}</th><td>{escape(MEANINGS[name].line)}"
@@ -157,9 +117,5 @@ def _meanings(metrics: list[str]) -> str:
     )
 
 
-def _settings(assessment: Assessment) -> str:
-    files = {image.label: os.fspath(image.path) for image in assessment.images}
-    return "".join(
-        f"<tr><th>{escape(topic)}</th><td>{escape(text)}</td></tr>"
-        for topic, text in {**assessment.settings, **files}.items()
-    )
+def _files(assessment: Assessment) -> dict[str, str]:
+    return {image.label: os.fspath(image.path) for image in assessment.images}
