@@ -98,7 +98,7 @@ def reduce_pair(
     """
     progress = progress or (lambda share: None)
     cancelled = cancelled or (lambda: False)
-    with _opened(pan, ms, sensor, ratio) as job:
+    with open_reduction(pan, ms, sensor, ratio) as job:
         outputs = (pan_reduced, ms_reduced, reference)
         _require_distinct(outputs)
         with ExitStack() as stack:
@@ -141,7 +141,7 @@ def check_reduce(
     """
     from .raster.formats import check_output
 
-    with _opened(pan, ms, sensor, ratio) as job:
+    with open_reduction(pan, ms, sensor, ratio) as job:
         _require_distinct([path for path in outputs if path])
         stacks = (job.pan, job.ms, job.ms)
         for path, raster in zip(outputs, stacks):
@@ -155,9 +155,10 @@ def _require_distinct(outputs: Sequence[str]) -> None:
 
 
 @contextmanager
-def _opened(
+def open_reduction(
     pan: str, ms: str | Sequence[str], sensor: str, ratio: int | None
-) -> Iterator[_Reduction]:
+) -> Iterator[Reduction]:
+    """Open a pair that can be reduced; arguments and errors as ``reduce_pair``."""
     from .raster.pairing import pair
     from .raster.stack import RasterStack
 
@@ -181,12 +182,12 @@ def _opened(
                 " reference must be MS as it is: reproject PAN to the coordinate system of MS."
             )
         gains = ms_gains(transfer, [profile.name for profile in opened[1].profiles])
-        yield _Reduction(
+        yield Reduction(
             *opened, pairing.rows, pairing.cols, ratio or nearest, sensor, transfer.pan, gains
         )
 
 
-class _Reduction:
+class Reduction:
     """The opened pair, and which part of MS becomes the reference."""
 
     def __init__(
@@ -209,6 +210,14 @@ class _Reduction:
             raise FusionError(
                 f"{pan.label} and {ms.label} share less than {ratio} x {ratio} MS pixels: choose larger images."
             )
+
+    def keep_middle(self, side: int) -> None:
+        """Leave out what lies more than ``side / 2`` MS pixels from the middle."""
+        for start, size in (("top", "height"), ("left", "width")):
+            length = min(getattr(self, size), side // self.ratio * self.ratio)
+            first = getattr(self, start) + (getattr(self, size) - length) // 2
+            setattr(self, start, first)
+            setattr(self, size, length)
 
     def mosaics(self, outputs: Sequence[str]) -> Iterator[Mosaic]:
         """The three outputs, begun."""
@@ -256,32 +265,32 @@ class _Reduction:
     ) -> None:
         """Filter and write strip by strip."""
         pan_mosaic, ms_mosaic, reference_mosaic = mosaics
-        strip = self._strip_rows()
+        strip = self.strip_rows()
         for start in range(0, self.height, strip):
             if cancelled():
                 raise Cancelled
             count = min(strip, self.height - start)
-            pan_mosaic.write(start, *self._pan_strip(start, count))
+            pan_mosaic.write(start, *self.pan_strip(start, count))
             coarse, coarse_count = start // self.ratio, count // self.ratio
-            ms_mosaic.write(coarse, *self._ms_strip(coarse, coarse_count))
-            reference_mosaic.write(start, *self._reference_strip(start, count))
+            ms_mosaic.write(coarse, *self.ms_strip(coarse, coarse_count))
+            reference_mosaic.write(start, *self.reference_strip(start, count))
             progress((start + count) / self.height)
 
-    def _strip_rows(self) -> int:
+    def strip_rows(self) -> int:
         """Rows of the reference in a strip, whole coarse rows."""
         pan_pixels = self.pan.cols * self.pan.bands / self.rows.scale
         ms_pixels = self.ms.cols * self.ms.bands
         rows = STRIP_BYTES / (BYTES_PER_PIXEL * (pan_pixels + ms_pixels))
         return max(1, int(rows) // self.ratio) * self.ratio
 
-    def _pan_strip(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def pan_strip(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """PAN on MS pixels, (P, count, width), and where it is valid."""
         rows = self.rows.pan_positions(self.top + start + np.arange(count))
         cols = self.cols.pan_positions(self.left + np.arange(self.width))
         sigmas = [mtf_sigma(self.pan_gain, 1 / axis.scale) for axis in (self.rows, self.cols)]
         return _seen_through(self.pan, rows, cols, [sigmas] * self.pan.bands)
 
-    def _ms_strip(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def ms_strip(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """MS at reduced resolution, (C, count, width / ratio), and where it is valid."""
         centre = (self.ratio - 1) / 2
         rows = self.top + centre + self.ratio * (start + np.arange(count))
@@ -289,7 +298,7 @@ class _Reduction:
         sigmas = [[mtf_sigma(gain, self.ratio)] * 2 for gain in self.gains]
         return _seen_through(self.ms, rows, cols, sigmas)
 
-    def _reference_strip(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def reference_strip(self, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         """MS as it is, (C, count, width), and where all bands are valid."""
         from .raster.window import Window
 
