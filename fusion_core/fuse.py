@@ -346,6 +346,7 @@ def _open(
             model,
             band_names=names,
             guide_bands=scene.pan_bands,
+            transparencies=scene.transparencies,
         )
         card = chosen.card
         matched = match_bands(card.id, card.band_names, names, has_bands(bands))

@@ -132,6 +132,7 @@ def find_model(
     band_names: Sequence[str] = (),
     guide_bands: int = 1,
     folder: Path | None = None,
+    transparencies: int = 0,
 ) -> ModelFile:
     """The model that a user's choice means for a scene.
 
@@ -143,17 +144,23 @@ def find_model(
         band_names: the scene's as far as they are known, "" where not; the model that knows them is preferred.
         guide_bands: bands of the scene's sharp image.
         folder: where models are installed, ours unless given.
+        transparencies: bands of the MS image that are not counted, for messages.
 
     Raises:
         FusionError: nothing fits, or the named model is not for this method or these bands.
     """
     installed = installed_models(folder)
+    counted = (
+        f" (besides {transparencies} marked as transparency, which counts where BANDS names it too)"
+        if transparencies
+        else ""
+    )
     if name == "auto":
         wanted = (method, bands, ratio, guide_bands)
         fitting = [m for m in installed if _signature(m.card) == wanted]
         if not fitting:
             raise FusionError(
-                f"No {METHOD_TITLES[method]} model for {bands} bands at ratio {ratio} is installed"
+                f"No {METHOD_TITLES[method]} model for {bands} bands{counted} at ratio {ratio} is installed"
                 f"{_listed(m for m in installed if m.card.method == method)}: "
                 "choose a model file (.safetensors), or other bands."
             )
@@ -175,7 +182,7 @@ def find_model(
         )
     if card.ms_bands != bands:
         raise FusionError(
-            f"The model {card.id} is for {card.ms_bands} MS bands but the MS image has {bands}: "
+            f"The model {card.id} is for {card.ms_bands} MS bands but the MS image has {bands}{counted}: "
             "choose another model or other bands."
         )
     if card.guide_bands != guide_bands:

@@ -71,6 +71,7 @@ class Scene:
         overlap: the PAN pixels that both rasters cover.
         pan_bands: bands of PAN.
         ms_bands: bands of MS.
+        transparencies: bands of MS that are marked as a transparency and not among those.
         band_names: descriptions of the MS bands, "" where there is none.
         spectral_bands: ``canonical_band`` of the MS bands by all that the files say, "" where they do not.
         band_profiles: what else the MS bands say about themselves.
@@ -97,6 +98,7 @@ class Scene:
         self.overlap = pairing.overlap
         self.pan_bands = pan.bands
         self.ms_bands = ms.bands
+        self.transparencies = ms.all_bands - ms.bands
         self.band_profiles: tuple[BandProfile, ...] = ms.profiles
         self.band_names = tuple(profile.name for profile in ms.profiles)
         self.spectral_bands = tuple(profile.spectral for profile in ms.profiles)

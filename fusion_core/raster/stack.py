@@ -38,6 +38,7 @@ class RasterStack:
         self.rows = first.rows
         self.cols = first.cols
         self.bands = sum(source.bands for source in sources)
+        self.all_bands = sum(source.all_bands for source in sources)
         self.dtype = np.result_type(*(source.dtype for source in sources)).name
         self.profiles = tuple(profile for source in sources for profile in source.profiles)
         self.nodata = tuple(value for source in sources for value in source.nodata)
@@ -57,13 +58,11 @@ class RasterStack:
             bands: how many bands the user counts; where only all of them, transparencies too, are as many, they
                 hold data.
         """
-        sources = [RasterSource(name) for name in names]
-        counts = [sum(s.bands for s in sources), sum(s.all_bands for s in sources)]
-        if counts[0] != bands == counts[1]:
-            for source in sources:
-                source.close()
-            sources = [RasterSource(name, alpha_is_data=True) for name in names]
-        return cls(sources)
+        stack = cls([RasterSource(name) for name in names])
+        if stack.bands != bands == stack.all_bands:
+            stack.close()
+            stack = cls([RasterSource(name, alpha_is_data=True) for name in names])
+        return stack
 
     def read(
         self, window: Window, bands: slice = slice(None)

@@ -79,6 +79,7 @@ def test_fuse_and_assess(pair, tmp_path):
         (["--extent", "1,2,3"], "xmin,ymin,xmax,ymax"),
         (["--model", "none.safetensors"], "cannot be read"),
         (["--ms", "none.tif"], "none.tif"),
+        (["--bands", "Blue,Green,NIR"], "BANDS has 3 name(s)"),
     ],
 )
 def test_errors_are_one_sentence_and_exit_1(pair, tmp_path, changes, words):

@@ -14,6 +14,7 @@ from qgis.core import (
     QgsProcessingException,
     QgsProcessingFeatureSourceDefinition,
     QgsProcessingFeedback,
+    QgsProcessingParameterDefinition,
     QgsProject,
     QgsRasterLayer,
     QgsVectorLayer,
@@ -80,10 +81,12 @@ def test_paths_and_defaults_reach_fuse(inputs, fused):
     assert (fused["device"], fused["precision"], fused["data_type"]) == ("auto", "auto", "ms")
     assert fused["extent"] is fused["uncertainty"] is fused["threads"] is None
     assert fused["creation_options"] == []
+    assert fused["bands"] is None
 
 
 def test_every_parameter_reaches_fuse(inputs, fused, tmp_path):
     inputs.update(
+        BANDS=" Blue,Green,Red,NIR ",
         STEPS=3,
         SEED=7,
         DEVICE="cpu",
@@ -96,6 +99,7 @@ def test_every_parameter_reaches_fuse(inputs, fused, tmp_path):
     )
     results = run(inputs)
     assert set(results) == {"OUTPUT", "UNCERTAINTY"}
+    assert fused["bands"] == "Blue,Green,Red,NIR"
     assert (fused["steps"], fused["seed"], fused["samples"]) == (3, 7, 2)
     assert (fused["device"], fused["precision"], fused["data_type"]) == (
         "cpu",
@@ -187,6 +191,8 @@ def test_good_parameters_pass_the_check(inputs, plugin):
         ({"PRECISION": "double"}, "PRECISION is double: choose one of auto, float32"),
         ({"EXTENT": "here"}, "EXTENT"),
         ({"MODEL": "nonsense"}, "nonsense"),
+        ({"BANDS": "Blue,Green,Red"}, "BANDS has 3 name(s) but the MS image has 4 band(s)"),
+        ({"BANDS": "480,550,660,1375"}, "BANDS has 1375, which is no known band"),
         ({"OUTPUT": None}, "OUTPUT (Pansharpened image) is missing"),
         ({"OUTPUT": "/nowhere/at/all/fused.tif"}, "/nowhere/at/all"),
     ],
@@ -268,3 +274,20 @@ def test_extent_gives_the_pixels_of_the_whole(inputs, plugin, tmp_path):
     assert difference.max() <= 1
     assert (difference > 0).mean() <= 1e-4
     assert info.geotransform[0] == 500010
+
+
+@pytest.mark.parametrize("name", ["ssdiff", "ddrf"])
+def test_bands_are_advanced_and_optional(plugin, name):
+    algorithm = create(name)
+    definition = algorithm.parameterDefinition("BANDS")
+    assert definition.type() == "string"
+    assert definition.flags() & QgsProcessingParameterDefinition.Flag.FlagAdvanced
+    assert definition.flags() & QgsProcessingParameterDefinition.Flag.FlagOptional
+    assert not definition.defaultValue()
+
+
+def test_named_bands_change_which_serves_as_which(inputs, plugin):
+    run({**inputs, "BANDS": "NIR,Red,Green,Blue"})
+    matching = read_provenance(inputs["OUTPUT"])["band_matching"]
+    assert matching == "Blue=4, Green=3, Red=2, NIR=1 (named by the user)"
+    assert read_bands(inputs["OUTPUT"])[1].band_names == ("Blue", "Green", "Red", "NIR")

@@ -13,6 +13,7 @@ FUSE_PARAMETERS = {
     "PAN",
     "MS",
     "MODEL",
+    "BANDS",
     "EXTENT",
     "STEPS",
     "SEED",
