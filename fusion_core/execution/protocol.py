@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 LONGEST_LINE = 1 << 20
-_TYPES = ("float32", "int64")
+_TYPES = ("float32", "int64", "uint8", "bool")
 
 
 def write_message(
@@ -24,7 +24,7 @@ def write_message(
     Args:
         stream: binary, writable.
         content: what JSON can hold.
-        arrays: float32 or int64 arrays by name.
+        arrays: float32, int64, uint8 or bool arrays by name.
     """
     arrays = {name: np.ascontiguousarray(array) for name, array in (arrays or {}).items()}
     layout = {name: [str(array.dtype), list(array.shape)] for name, array in arrays.items()}
