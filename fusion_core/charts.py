@@ -4,100 +4,70 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 620, 260
+WIDTH, HEIGHT = 500, 240
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 34, 42
-COLOURS = ("#9aa5b1", "#1d6fb8", "#b45309", "#15803d")
+_LINE, _GRID, _TEXT, _TITLE = "#1d6fb8", "#e4e7eb", "#52606d", "#323f4b"
 _MARKED = 60
-"""Greatest number of points of a line that are marked one by one."""
+"""Greatest number of points that are marked one by one."""
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of a chart.
-
-    Attributes:
-        label: for the legend.
-        points: (x, y), by rising x; those with a y that is no number are left out.
-    """
-
-    label: str
-    points: tuple[tuple[float, float], ...]
-
-
-def line_chart(title: str, x_label: str, lines: Sequence[Line]) -> str:
+def line_chart(title: str, x_label: str, points: Sequence[tuple[float, float]]) -> str:
     """A chart as an ``<svg>`` element (W3C Scalable Vector Graphics 1.1), without style sheets or scripts.
 
     Args:
-        title: what is drawn, for the legend's line and for readers that do not see.
-        x_label: below the x axis.
-        lines: at most one for each of ``COLOURS``; at least one point altogether.
+        title: what is drawn.
+        x_label: below the x axis, which counts something.
+        points: (x, y) by rising x, at least one; those with a y that is no number are left out.
 
     Raises:
         ValueError: there is nothing to draw.
     """
-    drawn = [[point for point in line.points if math.isfinite(point[1])] for line in lines]
-    points = [point for line in drawn for point in line]
+    points = [point for point in points if math.isfinite(point[1])]
     if not points:
         raise ValueError("There is nothing to draw.")
-    x_ticks = ticks(min(x for x, _ in points), max(x for x, _ in points))
+    x_low, x_high = points[0][0], points[-1][0]
+    x_ticks = [value for value in ticks(x_low, x_high, 1) if x_low <= value <= x_high]
+    if x_low == x_high:
+        x_low, x_high = x_low - 0.5, x_high + 0.5
     y_ticks = ticks(min(y for _, y in points), max(y for _, y in points))
-    x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
-    x_low, x_high = (x_low - 0.5, x_high + 0.5) if x_low == x_high else (x_low, x_high)
-    y_low, y_high = y_ticks[0], y_ticks[-1]
+    bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
 
-    def at(x: float, y: float) -> tuple[float, float]:
-        across = (x - x_low) / (x_high - x_low)
-        up = (y - y_low) / (y_high - y_low)
-        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (
-            HEIGHT - TOP - BOTTOM
-        )
+    def across(x: float) -> str:
+        return f"{LEFT + (x - x_low) / (x_high - x_low) * (right - LEFT):.1f}"
+
+    def down(y: float) -> float:
+        return bottom - (y - y_ticks[0]) / (y_ticks[-1] - y_ticks[0]) * (bottom - TOP)
+
+    def text(x: float | str, y: float, anchor: str, words: str, colour: str = _TEXT) -> str:
+        return f'<text x="{x}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}">{escape(words)}</text>'
 
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
-        f' role="img" font-family="sans-serif" font-size="12"><title>{escape(title)}</title>'
+        f' role="img" font-family="sans-serif" font-size="12"><title>{escape(title)}</title>',
+        text(LEFT, 18, "start", title, _TITLE),
+        text((LEFT + right) / 2, HEIGHT - 6, "middle", x_label),
     ]
     for value in y_ticks:
-        _, y = at(x_low, value)
-        parts.append(
-            f'<line x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}" stroke="#e4e7eb"/>'
-            f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end" fill="#52606d">{value:.6g}</text>'
-        )
-    for value in x_ticks:
-        if x_low <= value <= x_high:
-            x, _ = at(value, y_low)
-            parts.append(
-                f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle" fill="#52606d">{value:.6g}</text>'
-            )
-    parts.append(
-        f'<text x="{(LEFT + WIDTH - RIGHT) / 2:.1f}" y="{HEIGHT - 6}" text-anchor="middle" fill="#52606d">'
-        f"{escape(x_label)}</text>"
-    )
-    legend = LEFT
-    for line, kept, colour in zip(lines, drawn, COLOURS):
-        places = [at(x, y) for x, y in kept]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        if len(places) <= _MARKED:
-            parts += [
-                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places
-            ]
-        parts.append(
-            f'<line x1="{legend}" y1="14" x2="{legend + 20}" y2="14" stroke="{colour}" stroke-width="3"/>'
-            f'<text x="{legend + 26}" y="18" fill="#323f4b">{escape(line.label)}</text>'
-        )
-        legend += 50 + 7 * len(line.label)
+        y = down(value)
+        parts.append(f'<path d="M{LEFT} {y:.1f}H{right}" stroke="{_GRID}"/>')
+        parts.append(text(LEFT - 8, y + 4, "end", f"{value:.6g}"))
+    parts += [text(across(value), bottom + 18, "middle", f"{value:.6g}") for value in x_ticks]
+    places = [(across(x), f"{down(y):.1f}") for x, y in points]
+    path = " ".join(",".join(place) for place in places)
+    parts.append(f'<polyline points="{path}" fill="none" stroke="{_LINE}" stroke-width="2"/>')
+    if len(places) <= _MARKED:
+        parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{_LINE}"/>' for x, y in places]
     return "".join(parts) + "</svg>"
 
 
-def ticks(low: float, high: float) -> list[float]:
-    """Four to nine round numbers, evenly spaced, the first at most ``low`` and the last at least ``high``."""
+def ticks(low: float, high: float, least_step: float = 0.0) -> list[float]:
+    """A handful of round numbers, evenly spaced, the first at most ``low`` and the last at least ``high``."""
     if not high > low:
         span = abs(low) or 1.0
         low, high = low - span / 2, high + span / 2
-    rough = (high - low) / 4
+    rough = max((high - low) / 5, least_step)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

@@ -14,6 +14,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto
 h1 { font-size: 1.7rem; margin-bottom: 0.2rem; }
 h2 { font-size: 1.15rem; margin-top: 2.2rem; border-bottom: 1px solid #d9dee3; padding-bottom: 0.2rem; }
 p.note { color: #52606d; margin-top: 0; }
+p.verdict { font-size: 1.1rem; background: #f5f7fa; border-left: 4px solid #1d6fb8; padding: 0.6rem 1rem; }
 p.foot { color: #52606d; margin-top: 1.5rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; }
