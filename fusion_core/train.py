@@ -166,7 +166,10 @@ def _load_all(
         shares = np.sqrt([r.shape[1] * r.shape[2] for r, *_ in loaded])
         for (reference, pan, derived), share in zip(loaded, shares / shares.sum()):
             weight = source.weight * float(share)
-            images.append(TrainingImage.from_counts(reference, weight, pan, derived))
+            sharp = source.kind == "synthetic"
+            images.append(
+                TrainingImage.from_counts(reference, weight, pan, sharp_pan=sharp, derived=derived)
+            )
     if not images:
         raise FusionError(
             f"No training image is at least {least} pixels high and wide: add larger scenes."
@@ -202,8 +205,8 @@ def _reference(path: str, band_names: Sequence[str], derive_bands: bool) -> Load
 
 def _pair(folder: str, band_names: Sequence[str], derive_bands: bool) -> Loaded:
     """MS as reference, and PAN degraded to MS's grid."""
-    from .raster.geotiff import read_bands
     from .degradation import gaussian_matrix
+    from .raster.geotiff import read_bands
 
     ms_path, pan_path = str(Path(folder) / "ms.tif"), str(Path(folder) / "pan.tif")
     reference, derived = _read_bands_by_name(ms_path, band_names, derive_bands)

@@ -61,9 +61,7 @@ class DerivedBands:
         middle = rng.uniform(-0.3, 0.3)
 
         def mix(image: np.ndarray) -> np.ndarray:
-            a, b = image[first], image[second]
-            difference = (a - b) / (np.abs(a) + np.abs(b) + 0.1)
-            share = 1 / (1 + np.exp(-CONTRAST * (difference - middle)))
+            share = material_share(image[first], image[second], middle)
             return np.tensordot(one, image, axes=1) * share + np.tensordot(other, image, axes=1) * (
                 1 - share
             )
@@ -90,3 +88,9 @@ class DerivedBands:
             row[self.known[upper - 1]] = 1 - share
             row[self.known[upper]] = share
         return matrix
+
+
+def material_share(one: np.ndarray, other: np.ndarray, middle: float) -> np.ndarray:
+    """Parts materials by two bands: 0 to 1, by how far their normalised difference lies above ``middle``."""
+    difference = (one - other) / (np.abs(one) + np.abs(other) + 0.1)
+    return 1 / (1 + np.exp(-CONTRAST * (difference - middle)))

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..degradation import block_centres, gaussian_matrix
 from ..mtf import mtf_sigma
 from ..resampling import cubic_matrix, upsampling_positions
-from ..degradation import block_centres, gaussian_matrix
-from .derived_bands import DerivedBands, Mix
+from .derived_bands import DerivedBands, Mix, material_share
 
+TYPICAL_PAN_BLUR = 0.5
+"""Gain at Nyquist by which the PAN of validation patches is softer than their reference, as in most sensors."""
 PERCENTILE = 98
 """Each band is divided by this percentile of its scene, as at inference."""
 
@@ -29,12 +31,14 @@ class TrainingImage:
         reference: the MS image at the resolution to be restored, (C, H, W), float32, each band divided by its 98th percentile.
         weight: chance of being drawn, relative to the other images'.
         pan: a real PAN on the reference's grid with the MTF of a PAN, (H, W), divided by its 98th percentile; None to simulate.
+        sharp_pan: whether ``pan`` is as sharp as the reference, unlike a real PAN.
         derived: makes the network's bands of those of ``reference``; None where they are the same.
     """
 
     reference: np.ndarray
     weight: float
     pan: np.ndarray | None = None
+    sharp_pan: bool = False
     derived: DerivedBands | None = None
 
     @classmethod
@@ -43,13 +47,16 @@ class TrainingImage:
         reference: np.ndarray,
         weight: float,
         pan: np.ndarray | None = None,
+        *,
+        sharp_pan: bool = False,
         derived: DerivedBands | None = None,
     ) -> TrainingImage:
         """The same from digital numbers of any scale."""
         scale = np.percentile(reference, PERCENTILE, axis=(1, 2), keepdims=True)
         if pan is not None:
             pan = (pan / max(np.percentile(pan, PERCENTILE), 1e-6)).astype(np.float32)
-        return cls((reference / np.maximum(scale, 1e-6)).astype(np.float32), weight, pan, derived)
+        reference = (reference / np.maximum(scale, 1e-6)).astype(np.float32)
+        return cls(reference, weight, pan, sharp_pan, derived)
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,12 @@ class Augmentation:
         gamma: greatest deviation from 1 of an exponent on PAN.
         mtf_ms: range of the MS bands' MTF gain at Nyquist.
         mtf_jitter: greatest deviation of one band's gain from the image's.
-        shift: greatest misregistration of MS against PAN, in MS pixels, in half of the patches.
+        pan_blur: range of the gain at Nyquist by which a simulated PAN is softer than its reference.  The PAN of a sensor
+            keeps about half of the contrast at its Nyquist frequency that its MS bands keep at theirs (sensors.py),
+            and a network that never met this sharpens too little.
+        pan_shift: greatest misregistration of a simulated PAN, in PAN pixels, in half of the patches.
+        pan_materials: chance that a simulated PAN sees one kind of material with other weights than the rest, as where its
+            response curve reaches between the MS bands.
         noise_ms, noise_pan: greatest standard deviation of the noise, of the scale.
     """
 
@@ -71,7 +83,9 @@ class Augmentation:
     gamma: float = 0.12
     mtf_ms: tuple[float, float] = (0.2, 0.4)
     mtf_jitter: float = 0.03
-    shift: float = 0.2
+    pan_blur: tuple[float, float] = (0.3, 1.0)
+    pan_shift: float = 0.35
+    pan_materials: float = 0.5
     noise_ms: float = 0.006
     noise_pan: float = 0.004
 
@@ -152,8 +166,11 @@ class PatchSampler:
         if image.derived is not None:
             mix = image.derived.draw(None if vary is None else rng)
             reference = mix(reference)
+        sharp_pan = pan is None or image.sharp_pan
         if pan is None:
             pan = self._simulated_pan(mix(image.reference[:, ::7, ::7]), reference, rng)
+        if sharp_pan:
+            pan = _as_seen(pan, vary, rng)
         if vary is not None:
             reference, pan = _vary_radiometry(reference, pan, vary, rng)
             pan = pan + rng.uniform(0, vary.noise_pan) * rng.standard_normal(pan.shape)
@@ -170,38 +187,68 @@ class PatchSampler:
         self, scene: np.ndarray, reference: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
         """A panchromatic mix of the bands, scaled as the PAN of the scene would be, of which some pixels are given."""
-        if self.augmentation is None:
-            weights = self.pan_weights
-        else:
-            seen = rng.random(len(self.pan_weights)) < self.pan_weights
-            if not seen.any():
-                seen = self.pan_weights == self.pan_weights.max()
-            weights = seen * rng.exponential(size=len(seen))
-        weights = weights / weights.sum()
-        bands = scene.reshape(len(weights), -1)
-        scale = max(np.percentile(weights @ bands, PERCENTILE), 1e-6)
-        return np.tensordot(weights, reference, axes=1) / scale
+        vary = self.augmentation
+        if vary is None:
+            return _panchromatic(self.pan_weights / self.pan_weights.sum(), scene, reference)
+        pan = _panchromatic(self._drawn_weights(rng), scene, reference)
+        if len(reference) > 1 and rng.random() < vary.pan_materials:
+            other = _panchromatic(self._drawn_weights(rng), scene, reference)
+            first, second = rng.choice(len(reference), 2, replace=False)
+            share = material_share(reference[first], reference[second], rng.uniform(-0.3, 0.3))
+            pan = pan * share + other * (1 - share)
+        return pan
+
+    def _drawn_weights(self, rng: np.random.Generator) -> np.ndarray:
+        """How much of each band a PAN sees, (C,), adding up to 1."""
+        seen = rng.random(len(self.pan_weights)) < self.pan_weights
+        if not seen.any():
+            seen = self.pan_weights == self.pan_weights.max()
+        weights = seen * rng.exponential(size=len(seen))
+        return weights / weights.sum()
 
     def _degraded(self, reference: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """MS after Wald: each band's MTF, decimation, misregistration, noise."""
+        """MS after Wald: each band's MTF, decimation, noise."""
         vary, size = self.augmentation, reference.shape[-1]
         count = size // self.ratio
         gains = np.full(len(reference), 0.3)
-        shift = np.zeros(2)
         if vary is not None:
             gains = rng.uniform(*vary.mtf_ms) + rng.uniform(-1, 1, len(gains)) * vary.mtf_jitter
-            if rng.random() < 0.5:
-                shift = rng.uniform(-1, 1, 2) * vary.shift * self.ratio
         ms = np.empty((len(reference), count, count))
         for band, gain in enumerate(gains):
-            sigma = mtf_sigma(gain, self.ratio)
-            rows, cols = (
-                gaussian_matrix(block_centres(count, self.ratio, s), size, sigma) for s in shift
-            )
-            ms[band] = rows @ reference[band] @ cols.T
+            centres = block_centres(count, self.ratio)
+            blur = gaussian_matrix(centres, size, mtf_sigma(gain, self.ratio))
+            ms[band] = blur @ reference[band] @ blur.T
         if vary is not None:
             ms += rng.uniform(0, vary.noise_ms) * rng.standard_normal(ms.shape)
         return ms
+
+
+def _panchromatic(weights: np.ndarray, scene: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """The mix of the bands, over its 98th percentile in the scene."""
+    bands = scene.reshape(len(weights), -1)
+    scale = max(np.percentile(weights @ bands, PERCENTILE), 1e-6)
+    return np.tensordot(weights, reference, axes=1) / scale
+
+
+def _as_seen(pan: np.ndarray, vary: Augmentation | None, rng: np.random.Generator) -> np.ndarray:
+    """A simulated PAN, (n, n), through the optics of a PAN sensor and on its own grid."""
+    size, gain, shift = pan.shape[0], TYPICAL_PAN_BLUR, np.zeros(2)
+    if vary is not None:
+        gain = rng.uniform(*vary.pan_blur)
+        if rng.random() < 0.5:
+            shift = rng.uniform(-1, 1, 2) * vary.pan_shift
+    rows, cols = (_soften(size, gain) @ cubic_matrix(np.arange(size) + s, size) for s in shift)
+    return rows @ pan @ cols.T
+
+
+def _soften(size: int, gain: float) -> np.ndarray:
+    """Three-tap low-pass of a line with ``gain`` at Nyquist, (size, size); a sampled Gaussian is too coarse for this."""
+    side = (1 - gain) / 4
+    matrix = np.eye(size) * (1 - 2 * side)
+    lines = np.arange(size)
+    for neighbour in (lines - 1, lines + 1):
+        np.add.at(matrix, (lines, neighbour.clip(0, size - 1)), side)
+    return matrix
 
 
 def _turn(
