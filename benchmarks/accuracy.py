@@ -1,164 +1,199 @@
-"""Quality at reduced resolution on real scenes: interpolation, gdal_pansharpen and the models, by sensor.
+"""Quality on real scenes: interpolation, gdal_pansharpen, classical methods and the models, by sensor.
 
-Scenes lie in folders with ``pan.tif``, ``ms.tif`` and ``gt.tif`` (Wald protocol); without them there is nothing to measure.
+At reduced resolution against the truth, with ``--full`` at full resolution without one.  ``--gain`` measures instead
+whether a factor on all numbers of a scene changes what a model reaches.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import statistics
 import sys
-import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.baselines import as_delivered, bicubic, gdal_pansharpen
-from fusion_core.bands import band_order
+from benchmarks.classical import METHODS, Pair
+from benchmarks.scenes import (
+    FULL,
+    REDUCED,
+    ROOT,
+    Group,
+    OpenScene,
+    add_options,
+    chosen_folders,
+    chosen_models,
+    fits,
+    open_scene,
+    run_model,
+)
+from benchmarks.tables import bars, means, standing, table, write_csv
 from fusion_core.errors import FusionError
-from fusion_core.fuse import fuse
-from fusion_core.quality import assess_reduced
-from fusion_core.raster.geotiff import read_bands, write_geotiff
-from fusion_core.weights import installed_models, read_model, update_card
+from fusion_core.quality import assess_full, assess_reduced
+from fusion_core.raster.scene import Scene
+from fusion_core.weights import ModelFile, read_model, update_card
 
 METRICS = ("SAM", "ERGAS", "Q2n", "SCC")
+FULL_METRICS = ("D_LAMBDA", "D_S", "D_SR", "HQNR", "RQNR")
+SAME = 1e-4
+"""Relative difference below which figures agree to four digits."""
 
-
-@dataclass(frozen=True)
-class Group:
-    """Scenes of one sensor at one ratio, with the bands to be judged."""
-
-    title: str
-    pattern: str
-    ratio: int
-    bands: tuple[str, ...]
-
-
-GROUPS = (
-    Group("IKONOS", "ikonos/rr", 4, ("Blue", "Green", "Red", "NIR")),
-    Group("Landsat-7, 4 bands", "landsat7_val_*/rr4", 4, ("Blue", "Green", "Red", "NIR")),
-    Group(
-        "Landsat-7, 6 bands",
-        "landsat7_val_*/rr",
-        2,
-        ("Blue", "Green", "Red", "NIR", "SWIR1", "SWIR2"),
-    ),
-    Group(
-        "WorldView-3 a",
-        "worldview3_a/rr",
-        4,
-        ("Coastal", "Blue", "Green", "Yellow", "Red", "RedEdge", "NIR1", "NIR2"),
-    ),
-)
+Figures = dict[str, float]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table and write the figures as csv."""
+    """Print the tables and write the figures as csv."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data" / "scenes")
-    parser.add_argument(
-        "--model", action="append", help="model files; all installed ones by default"
-    )
+    add_options(parser)
+    parser.add_argument("--full", action="store_true", help="at full resolution")
+    parser.add_argument("--no-classical", action="store_true", help="leave those methods out")
+    parser.add_argument("--gain", type=float, action="append", help="factors on all numbers")
     parser.add_argument("--steps", type=int, action="append", help="network calls to compare")
     parser.add_argument("--solver", help="ddim or dpm++2m; the model's own by default")
     parser.add_argument("--grid", help="uniform or logsnr; the model's own by default")
-    parser.add_argument("--threads", type=int)
     parser.add_argument(
         "--update-cards", action="store_true", help="write the figures into the models' cards"
     )
-    parser.add_argument("--csv", type=Path, default=ROOT / "build" / "accuracy.csv")
+    parser.add_argument("--csv", type=Path, help="build/accuracy*.csv by default")
     options = parser.parse_args(arguments)
-    models = [read_model(path) for path in options.model] if options.model else installed_models()
-    rows = []
-    for group in GROUPS:
-        folders = sorted(options.data.glob(group.pattern))
-        fitting = [m for m in models if fits(m.card, group)]
-        if not folders or not fitting:
-            print(f"{group.title}: {'no model' if folders else 'no scene'} here, left out")
-            continue
-        results: dict[str, list[dict[str, float]]] = {}
-        for folder in folders:
-            for name, figures in judge(folder, group, fitting, options):
-                results.setdefault(name, []).append(figures)
-                rows.append(
-                    {"group": group.title, "scene": folder.parent.name, "method": name, **figures}
-                )
-        print(table(group, results, len(folders)))
+    if options.full and (options.gain or options.update_cards):
+        parser.error("--full goes with neither --gain nor --update-cards")
+    try:
+        rows = _run(options)
+    except FusionError as error:
+        print(error, file=sys.stderr)
+        return 1
     if rows:
-        options.csv.parent.mkdir(parents=True, exist_ok=True)
-        with options.csv.open("w", newline="") as file:
-            writer = csv.DictWriter(
-                file, ["group", "scene", "method", *METRICS], extrasaction="ignore"
-            )
-            writer.writeheader()
-            writer.writerows(rows)
-        print(options.csv)
+        kind = "-full" if options.full else "-gain" if options.gain else ""
+        path = options.csv or ROOT / "build" / f"accuracy{kind}.csv"
+        metrics = FULL_METRICS if options.full else METRICS
+        write_csv(path, rows, ("group", "scene", "method", *metrics))
+        print(f"\n{path}")
     return 0
 
 
-def fits(card, group: Group) -> bool:
-    """Whether a model is for the bands and the ratio of a group."""
-    order = band_order(card.band_names, group.bands)
-    return card.ratio == group.ratio and order is not None and len(order) == len(group.bands)
+def _run(options: argparse.Namespace) -> list[dict[str, object]]:
+    """Measure and print, group by group; the figures of each method on each scene."""
+    models = chosen_models(options)
+    metrics = FULL_METRICS if options.full else METRICS
+    rows = []
+    for group in FULL if options.full else REDUCED:
+        fitting = [model for model in models if fits(model.card, group)]
+        folders = chosen_folders(options, group)
+        if not folders or (options.gain and not fitting):
+            print(f"{group.title}: {'no model' if folders else 'no scene'} here, left out")
+            continue
+        results: dict[str, list[Figures]] = {}
+        for folder in folders:
+            for name, figures in _measured(folder, group, fitting, options):
+                results.setdefault(name, []).append(figures)
+                scene = folder.parent.name
+                rows.append({"group": group.title, "scene": scene, "method": name, **figures})
+        average = {name: means(figures, metrics) for name, figures in results.items()}
+        title = f"\n{group.title}, ratio {group.ratio}, {len(folders)} scene(s)"
+        print(table(title, average, metrics, marked=not options.gain))
+        if not fitting:
+            print("no model for these bands and this ratio is here")
+        for line in _remarks(average, group, options):
+            print(line)
+    return rows
 
 
-def judge(folder: Path, group: Group, models: list, options: argparse.Namespace):
-    """Yield each method's name and figures on one scene."""
-    with tempfile.TemporaryDirectory() as temporary:
-        pan, ms = str(folder / "pan.tif"), str(Path(temporary) / "ms.tif")
-        image, info = read_bands(str(folder / "ms.tif"))
-        order = band_order(group.bands, info.band_names)
-        if order is None:
-            raise FusionError(f"{folder} lacks bands of {', '.join(group.bands)}.")
-        write_geotiff(ms, image[order], info.geotransform, info.crs_wkt, group.bands, info.nodata)
-        reference = read_bands(str(folder / "gt.tif"))[0][order]
-
-        def figures(fused: np.ndarray) -> dict[str, float]:
-            delivered = as_delivered(fused, image.dtype)
-            return assess_reduced(
-                reference.astype(np.float64), delivered.astype(np.float64), group.ratio
-            )
-
-        yield "bicubic", figures(bicubic(pan, ms))
-        yield "gdal_pansharpen", figures(gdal_pansharpen(pan, ms))
+def _measured(
+    folder: Path, group: Group, models: list[ModelFile], options: argparse.Namespace
+) -> Iterator[tuple[str, Figures]]:
+    """Each method's name and figures on one scene."""
+    if options.gain:
+        yield from _with_gains(folder, group, models, options)
+        return
+    with open_scene(folder, group) as scene:
+        judge = _judge_full(scene, group) if options.full else _judge_reduced(scene, group)
+        yield "bicubic", judge(bicubic(scene.pan, scene.ms))
+        yield "gdal_pansharpen", judge(gdal_pansharpen(scene.pan, scene.ms))
+        if not options.no_classical:
+            pair = Pair.read(scene.pan, scene.ms, group.sensor)
+            for name, method in METHODS.items():
+                yield name, judge(method(pair))
         for model in models:
             for steps in options.steps or [None]:
-                output = str(Path(temporary) / "fused.tif")
-                done = fuse(
-                    pan,
-                    ms,
-                    output,
-                    method=model.card.method,
-                    model=model.path,
-                    steps=steps,
-                    solver=options.solver,
-                    grid=options.grid,
-                    threads=options.threads,
+                image, done = run_model(
+                    model, scene, options, steps=steps, solver=options.solver, grid=options.grid
                 )
-                label = f"{model.card.id}, {done.steps} call(s)"
-                measured = figures(read_bands(output)[0])
+                figures = judge(image)
                 if options.update_cards and steps is None:
                     card = read_model(model.path).card
-                    scene = "/".join(folder.parts[-2:])
-                    rounded = {name: round(value, 4) for name, value in measured.items()}
-                    update_card(model.path, metrics={**card.metrics, scene: rounded})
-                yield label, measured
+                    rounded = {name: round(value, 4) for name, value in figures.items()}
+                    update_card(model.path, metrics={**card.metrics, scene.name: rounded})
+                yield f"{model.card.id}, {done.steps} call(s)", figures
 
 
-def table(group: Group, results: dict[str, list[dict[str, float]]], scenes: int) -> str:
-    """Means over the scenes of a group, one method a line."""
-    lines = [f"\n{group.title}, ratio {group.ratio}, {scenes} scene(s)"]
-    width = max(len(name) for name in results)
-    lines.append(" " * width + "".join(f"{metric:>9}" for metric in METRICS))
-    for name, figures in results.items():
-        means = [statistics.fmean(f[metric] for f in figures) for metric in METRICS]
-        lines.append(f"{name:<{width}}" + "".join(f"{mean:9.4f}" for mean in means))
-    return "\n".join(lines)
+def _judge_reduced(scene: OpenScene, group: Group):
+    """A function that measures an image against the scene's truth."""
+    reference = scene.reference.astype(np.float64)
+
+    def judge(image: np.ndarray) -> Figures:
+        delivered = as_delivered(image, scene.dtype).astype(np.float64)
+        return assess_reduced(reference, delivered, group.ratio)
+
+    return judge
+
+
+def _judge_full(scene: OpenScene, group: Group):
+    """A function that measures an image of the PAN grid, or of what PAN and MS share, by PAN and MS alone."""
+    pair = Pair.read(scene.pan, scene.ms, group.sensor)
+    with Scene.open(scene.pan, scene.ms) as opened:
+        shared, grid = opened.overlap, opened.grid
+        ms, offset = opened.ms_pixels(shared)
+    inside = (slice(None), *shared.slices_in(grid))
+
+    def judge(image: np.ndarray) -> Figures:
+        part = image[inside] if image.shape[1:] == (grid.height, grid.width) else image
+        delivered = as_delivered(part, scene.dtype).astype(np.float64)
+        return assess_full(
+            pair.pan[inside], ms.astype(np.float64), delivered, group.ratio, pair.gains, offset
+        )
+
+    return judge
+
+
+def _with_gains(
+    folder: Path, group: Group, models: list[ModelFile], options: argparse.Namespace
+) -> Iterator[tuple[str, Figures]]:
+    """Each model's figures on float32 copies of a scene that differ by a factor, 1 first."""
+    for model in models:
+        for gain in (1.0, *options.gain):
+            with open_scene(folder, group, gain) as scene:
+                steps = options.steps[0] if options.steps else None
+                image, _ = run_model(
+                    model, scene, options, steps=steps, solver=options.solver, grid=options.grid
+                )
+                yield f"{model.card.id}, gain {gain:g}", _judge_reduced(scene, group)(image)
+
+
+def _remarks(
+    average: dict[str, Figures], group: Group, options: argparse.Namespace
+) -> Iterator[str]:
+    """What to read from a table, line by line."""
+    if options.gain:
+        for name, figures in average.items():
+            model, _, gain = name.rpartition(", gain ")
+            plain = average[f"{model}, gain 1"]
+            worst = max(abs(figures[metric] / plain[metric] - 1) for metric in METRICS)
+            if gain != "1":
+                verdict = "the same to 4 digits" if worst < SAME else "NOT the same"
+                yield f"{name}: differs from gain 1 by {worst:.1e} at most, {verdict}"
+        return
+    classical = {name: figures for name, figures in average.items() if name in METHODS}
+    if not classical or options.full:
+        return
+    yield f"best classical: {bars(classical)}"
+    wanted = f"SAM and ERGAS {group.aim:.0%} lower, Q2n higher".replace("%", " %")
+    for name, figures in average.items():
+        if name not in METHODS and name not in ("bicubic", "gdal_pansharpen"):
+            yield f"{name}: {standing(figures, classical, group.aim)} ({wanted})"
 
 
 if __name__ == "__main__":
