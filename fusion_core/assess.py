@@ -216,7 +216,7 @@ class _Area:
         """Read, measure and draw."""
         truth = gains = None
         if self.scene is not None:
-            gains = ms_gains(find_sensor(self.sensor), self.scene.band_names)
+            gains = ms_gains(find_sensor(self.sensor), self.scene.spectral_bands)
         mask = np.ones((self.common.height, self.common.width), bool)
         # Only one fused image is held at a time, however many there are.
         for raster, window in zip(self.images, self.windows):
@@ -311,8 +311,8 @@ class _Area:
     def _colours(self, bands: int) -> list[int]:
         """Indices of the bands to show as red, green and blue."""
         names = [
-            *([self.scene.band_names] if self.scene is not None else []),
-            *([p.name for p in raster.profiles] for raster in self.images),
+            *([self.scene.spectral_bands] if self.scene is not None else []),
+            *([p.spectral for p in raster.profiles] for raster in self.images),
         ]
         for candidate in names:
             order = band_order(("red", "green", "blue"), candidate)

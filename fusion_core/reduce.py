@@ -181,7 +181,7 @@ def open_reduction(
                 f"{opened[1].label} is turned against {opened[0].label} or has another coordinate system, and the"
                 " reference must be MS as it is: reproject PAN to the coordinate system of MS."
             )
-        gains = ms_gains(transfer, [profile.name for profile in opened[1].profiles])
+        gains = ms_gains(transfer, [profile.spectral for profile in opened[1].profiles])
         yield Reduction(
             *opened, pairing.rows, pairing.cols, ratio or nearest, sensor, transfer.pan, gains
         )

@@ -88,9 +88,12 @@ def ms_gains(sensor: Sensor, band_names: Sequence[str]) -> tuple[float, ...]:
 
     Args:
         sensor: one of ``SENSORS``.
-        band_names: descriptions of the bands, "" where there is none; as many as there are bands.
+        band_names: names of the bands, "" where there is none; as many as there are bands.
     """
     names = [canonical_band(name) for name in band_names]
+    if "nirn" not in sensor.bands:
+        # Bands that are known by a wavelength of about 865 nm, which is all the near infrared of some sensors.
+        names = ["nir" if name == "nirn" else name for name in names]
     if "" in names and len(names) == len(sensor.bands):
         return tuple(sensor.bands.values())
     return tuple(sensor.bands.get(name, MS_GAIN) for name in names)

@@ -231,6 +231,7 @@ def test_gains_by_name_then_by_place():
     assert ms_gains(sensor, ("NIR", "Red", "Green", "Blue")) == (0.28, 0.29, 0.28, 0.26)
     assert ms_gains(sensor, ("", "", "", "")) == (0.26, 0.28, 0.29, 0.28)
     assert ms_gains(sensor, ("Blue", "SWIR1")) == (0.26, 0.30)
+    assert ms_gains(find_sensor("Landsat-8"), ("red", "nirn")) == (0.55, 0.53)
     assert ms_gains(find_sensor("unknown"), ("", "x")) == (0.30, 0.30)
     for sensor in SENSORS.values():
         assert all(0 < gain < 1 for gain in (sensor.pan, *sensor.bands.values()))
