@@ -203,10 +203,10 @@ def _best_for_bands(fitting: Sequence[ModelFile], band_names: Sequence[str]) -> 
         if nameless:
             return nameless[0]
         card = fitting[0].card
-        known = "; ".join(f"{m.card.id} is for {', '.join(m.card.band_names)}" for m in fitting)
+        known = "; ".join(f"{m.card.id}: {', '.join(m.card.band_names)}" for m in fitting)
         raise FusionError(
-            f"The MS bands are {', '.join(band_names)} but of the {METHOD_TITLES[card.method]} models for "
-            f"{card.ms_bands} bands at ratio {card.ratio} {known}: choose a model file (.safetensors) for these bands, "
+            f"The MS bands are {', '.join(band_names)} but the {METHOD_TITLES[card.method]} models for "
+            f"{card.ms_bands} bands at ratio {card.ratio} are for others ({known}): choose a model file (.safetensors) for these bands, "
             "or give BANDS if they are others."
         )
     agreeing = [m for m in fitting if not contradictions(m.card.band_names, band_names)]

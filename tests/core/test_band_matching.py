@@ -216,5 +216,5 @@ def test_auto_says_which_models_there_are(installed):
         find_model("ssdiff", 4, 4, band_names=("blue", "green", "red", "swir1"), folder=installed)
     sentence = str(caught.value)
     assert "The MS bands are blue, green, red, swir1" in sentence
-    assert "a-swir is for Green, Red, NIR, SWIR1; b-usual is for Blue, Green, Red, NIR" in sentence
+    assert "(a-swir: Green, Red, NIR, SWIR1; b-usual: Blue, Green, Red, NIR)" in sentence
     assert "BANDS" in sentence
