@@ -206,8 +206,8 @@ def _best_for_bands(fitting: Sequence[ModelFile], band_names: Sequence[str]) -> 
         known = "; ".join(f"{m.card.id}: {', '.join(m.card.band_names)}" for m in fitting)
         raise FusionError(
             f"The MS bands are {', '.join(band_names)} but the {METHOD_TITLES[card.method]} models for "
-            f"{card.ms_bands} bands at ratio {card.ratio} are for others ({known}): choose a model file (.safetensors) for these bands, "
-            "or give BANDS if they are others."
+            f"{card.ms_bands} bands at ratio {card.ratio} are for others ({known}): "
+            "choose a model file (.safetensors) for these bands, or give BANDS if they are others."
         )
     agreeing = [m for m in fitting if not contradictions(m.card.band_names, band_names)]
     usual = KNOWN_BANDS.get(len(band_names))
