@@ -9,7 +9,6 @@ from qgis.core import (
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeedback,
-    QgsProcessingParameterEnum,
     QgsProcessingParameterExtent,
     QgsProcessingParameterMultipleLayers,
     QgsProcessingParameterRasterDestination,
@@ -19,21 +18,18 @@ from qgis.core import (
 )
 
 from ..fusion_core.errors import FusionError
-from ..fusion_core.execution.interpreter import find_interpreter
 from ..fusion_core.fuse import DATA_TYPES, MOST_SAMPLES, MOST_STEPS, check_fuse, fuse
 from ..ui import settings
 from ..ui.layer_style import FusedLayerStyle, user_has_style
 from ..ui.translation import tr
-from .algorithm import LARGEST_SEED, Algorithm, named_destination
+from .algorithm import LARGEST_SEED, named_destination
 from .raster_source import raster_sources
+from .torch_algorithm import WIDGETS, TorchAlgorithm
 
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
-DEVICES = ("auto", "cpu", "cuda", "cuda:0", "cuda:1", "cuda:2", "cuda:3", "mps")
-# By name: QGIS imports the editors only where it shows a dialog.
-_WIDGETS = f"{__name__.rpartition('.processing_provider')[0]}.ui.parameter_widgets"
 
 
-class FuseAlgorithm(Algorithm):
+class FuseAlgorithm(TorchAlgorithm):
     """Fuses PAN and MS with the method a subclass names."""
 
     METHOD = ""
@@ -45,7 +41,6 @@ class FuseAlgorithm(Algorithm):
     EXTENT = "EXTENT"
     STEPS = "STEPS"
     SEED = "SEED"
-    DEVICE = "DEVICE"
     PRECISION = "PRECISION"
     SAMPLES = "SAMPLES"
     DATA_TYPE = "DATA_TYPE"
@@ -99,7 +94,7 @@ class FuseAlgorithm(Algorithm):
         ms = QgsProcessingParameterMultipleLayers(
             self.MS, tr("Multispectral image (MS)"), QgsProcessing.SourceType.TypeRaster
         )
-        ms.setMetadata({"widget_wrapper": {"class": f"{_WIDGETS}.MsEditor"}})
+        ms.setMetadata({"widget_wrapper": {"class": f"{WIDGETS}.MsEditor"}})
         self.add(
             ms,
             tr(
@@ -110,7 +105,7 @@ class FuseAlgorithm(Algorithm):
             ),
         )
         model = QgsProcessingParameterString(self.MODEL, tr("Model"), "auto")
-        model.setMetadata({"widget_wrapper": {"class": f"{_WIDGETS}.ModelEditor"}})
+        model.setMetadata({"widget_wrapper": {"class": f"{WIDGETS}.ModelEditor"}})
         self.add(
             model,
             tr(
@@ -153,18 +148,9 @@ class FuseAlgorithm(Algorithm):
             (0, LARGEST_SEED),
             advanced=True,
         )
-        device = QgsProcessingParameterString(self.DEVICE, tr("Device"), "auto")
-        device.setMetadata({"widget_wrapper": {"value_hints": list(DEVICES)}})
+        self.add_device()
         self.add(
-            device,
-            tr(
-                "Where the network runs: auto (CUDA if it is usable, else Apple's MPS, else the "
-                "CPU), cpu, cuda, cuda:N for GPU number N, or mps."
-            ),
-            advanced=True,
-        )
-        self.add(
-            self._choice(self.PRECISION, tr("Precision"), PRECISIONS),
+            self.choice(self.PRECISION, tr("Precision"), PRECISIONS),
             tr(
                 "Numbers the network computes with. “auto” takes the fastest that is safe on the "
                 "device; float32 is the reference."
@@ -183,7 +169,7 @@ class FuseAlgorithm(Algorithm):
             advanced=True,
         )
         self.add(
-            self._choice(self.DATA_TYPE, tr("Data type of the output"), DATA_TYPES),
+            self.choice(self.DATA_TYPE, tr("Data type of the output"), DATA_TYPES),
             tr("ms: the data type of the MS image, rounded; float32: not rounded."),
             advanced=True,
         )
@@ -213,22 +199,9 @@ class FuseAlgorithm(Algorithm):
             ),
         )
 
-    @staticmethod
-    def _choice(name: str, label: str, values: tuple[str, ...]) -> QgsProcessingParameterEnum:
-        """A choice whose values are words, which stay valid when the list changes."""
-        return QgsProcessingParameterEnum(name, label, list(values), False, values[0], False, True)
-
     def validateInputCrs(self, parameters, context) -> bool:
         """Different reference systems are fine: the images are brought together by georeference."""
         return True
-
-    def canExecute(self) -> tuple[bool, str]:
-        """Whether PyTorch was found; asked by the toolbox when it opens the dialog."""
-        try:
-            self._interpreter()
-        except FusionError as error:
-            return False, str(error)
-        return True, ""
 
     def checkParameterValues(self, parameters, context) -> tuple[bool, str]:
         """Refuse what cannot be fused, before anything runs."""
@@ -242,7 +215,7 @@ class FuseAlgorithm(Algorithm):
             )
             plan.scene.close()
             # Only the toolbox asks canExecute.
-            self._interpreter()
+            self.interpreter()
         except FusionError as error:
             return False, str(error)
         return True, ""
@@ -255,7 +228,7 @@ class FuseAlgorithm(Algorithm):
             self._job["device"] = self.parameterAsString(parameters, self.DEVICE, context).strip()
             self._job["precision"] = self.parameterAsEnumString(parameters, self.PRECISION, context)
             self._job["threads"] = settings.threads() or None
-            self._job["python"] = self._interpreter()
+            self._job["python"] = self.interpreter()
         except FusionError as error:
             raise QgsProcessingException(str(error)) from error
         renderer = ms_layers[0].renderer() if len(ms_layers) == 1 else None
@@ -298,11 +271,6 @@ class FuseAlgorithm(Algorithm):
             details = context.layerToLoadOnCompletionDetails(self._output)
             FusedLayerStyle(self._renderer).attach(details)
         return {}
-
-    @staticmethod
-    def _interpreter() -> str:
-        """The Python that has PyTorch, quickly: answers are remembered."""
-        return find_interpreter(settings.interpreter() or None)
 
     def _inputs(self, parameters, context) -> tuple[dict, list[QgsRasterLayer]]:
         """What ``check_fuse`` and ``fuse`` both take, outputs aside, and the MS layers of the project.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from qgis.core import (
     QgsProcessingException,
-    QgsProcessingParameterEnum,
     QgsProcessingParameterFile,
     QgsProcessingParameterFileDestination,
     QgsProcessingParameterString,
@@ -13,13 +12,12 @@ from qgis.core import (
 from ..fusion_core.checkpoints import DETAIL_ORDERS, METHODS, NORMALISATION, check_import
 from ..fusion_core.errors import FusionError
 from ..fusion_core.execution.child import run_command
-from ..fusion_core.execution.interpreter import find_interpreter
-from ..ui import settings
 from ..ui.translation import tr
-from .algorithm import Algorithm, named_destination
+from .algorithm import named_destination
+from .torch_algorithm import TorchAlgorithm
 
 
-class ImportCheckpointAlgorithm(Algorithm):
+class ImportCheckpointAlgorithm(TorchAlgorithm):
     """Makes a model file of a checkpoint, in the interpreter that has PyTorch."""
 
     CHECKPOINT = "CHECKPOINT"
@@ -80,7 +78,7 @@ class ImportCheckpointAlgorithm(Algorithm):
             tr("The file that the training code saved, .pth or .pt."),
         )
         self.add(
-            self._choice(self.METHOD, tr("Method"), METHODS),
+            self.choice(self.METHOD, tr("Method"), METHODS),
             tr("The network that was trained; “auto” finds out."),
         )
         self.add(
@@ -106,7 +104,7 @@ class ImportCheckpointAlgorithm(Algorithm):
             advanced=True,
         )
         self.add(
-            self._choice(self.DETAIL_ORDER, tr("Wavelet details"), DETAIL_ORDERS),
+            self.choice(self.DETAIL_ORDER, tr("Wavelet details"), DETAIL_ORDERS),
             tr(
                 "Order of the details that DDRF was trained with: HDV in published pansharpening, "
                 "HVD in published hyperspectral fusion; “auto” goes by the sharp image's bands."
@@ -120,19 +118,6 @@ class ImportCheckpointAlgorithm(Algorithm):
             tr("The model file, to choose as MODEL when fusing."),
         )
 
-    @staticmethod
-    def _choice(name: str, label: str, values: tuple[str, ...]) -> QgsProcessingParameterEnum:
-        """A choice whose values are words, which stay valid when the list changes."""
-        return QgsProcessingParameterEnum(name, label, list(values), False, values[0], False, True)
-
-    def canExecute(self) -> tuple[bool, str]:
-        """Whether PyTorch was found; asked by the toolbox when it opens the dialog."""
-        try:
-            self._interpreter()
-        except FusionError as error:
-            return False, str(error)
-        return True, ""
-
     def checkParameterValues(self, parameters, context) -> tuple[bool, str]:
         """Refuse files that are no checkpoints, and outputs that cannot be written."""
         try:
@@ -141,7 +126,7 @@ class ImportCheckpointAlgorithm(Algorithm):
                 **self._inputs(parameters, context),
                 model=named_destination(parameters.get(self.MODEL)),
             )
-            self._interpreter()
+            self.interpreter()
         except FusionError as error:
             return False, str(error)
         return True, ""
@@ -150,7 +135,7 @@ class ImportCheckpointAlgorithm(Algorithm):
         """Read the values and find the interpreter; on the main thread."""
         try:
             self._job = self._inputs(parameters, context)
-            self._python = self._interpreter()
+            self._python = self.interpreter()
         except FusionError as error:
             raise QgsProcessingException(str(error)) from error
         return True
@@ -173,11 +158,6 @@ class ImportCheckpointAlgorithm(Algorithm):
             tr("{method}, {ms_bands} MS bands, ratio {ratio}, width {width}").format(**made)
         )
         return {self.MODEL: model}
-
-    @staticmethod
-    def _interpreter() -> str:
-        """The Python that has PyTorch."""
-        return find_interpreter(settings.interpreter() or None)
 
     def _inputs(self, parameters, context) -> dict:
         """The arguments of ``import_checkpoint``."""

@@ -1,8 +1,12 @@
-"""Editors for two parameters in the algorithm dialog; batch and modeler use those of QGIS."""
+"""Editors for parameters in the algorithm dialog; batch and modeler use those of QGIS."""
 
 from __future__ import annotations
 
-from qgis.core import QgsProcessingContext, QgsProcessingParameterRasterLayer
+from qgis.core import (
+    QgsProcessingContext,
+    QgsProcessingParameterDefinition,
+    QgsProcessingParameterRasterLayer,
+)
 from qgis.gui import (
     QgsAbstractProcessingParameterWidgetWrapper,
     QgsGui,
@@ -47,15 +51,22 @@ class _Editor(QgsAbstractProcessingParameterWidgetWrapper):
         self.widgetValueHasChanged.emit(self)
 
 
-class MsEditor(_Editor):
-    """One raster picked from a list, as most users have it, or several single-band rasters."""
+class RastersEditor(_Editor):
+    """One raster picked from a list, as most users have it, or several."""
+
+    def hint(self) -> str:
+        """What several rasters are for."""
+        return tr("Several scenes, a raster for each")
 
     def createWidget(self) -> QWidget:
         """The list of rasters, and a button that swaps it for the choice of several."""
         registry = QgsGui.processingGuiRegistry()
         several = self.parameterDefinition()
+        optional = bool(several.flags() & QgsProcessingParameterDefinition.Flag.FlagOptional)
         # The wrappers keep bare pointers to what they are made of.
-        self._single = QgsProcessingParameterRasterLayer(several.name(), several.description())
+        self._single = QgsProcessingParameterRasterLayer(
+            several.name(), several.description(), None, optional
+        )
         self._context = QgsProcessingContext()
         self._wrappers = [
             registry.createParameterWidgetWrapper(parameter, _STANDARD)
@@ -70,7 +81,7 @@ class MsEditor(_Editor):
             wrapper.widgetValueHasChanged.connect(self._changed)
         self._several = QToolButton()
         self._several.setText(tr("Several"))
-        self._several.setToolTip(tr("MS comes as several single-band rasters"))
+        self._several.setToolTip(self.hint())
         self._several.setCheckable(True)
         self._several.toggled.connect(self._swap)
         self._swap(False)
@@ -101,14 +112,25 @@ class MsEditor(_Editor):
         self._changed()
 
 
+class MsEditor(RastersEditor):
+    """One MS raster, or its bands one by one."""
+
+    def hint(self) -> str:
+        """What several rasters are for."""
+        return tr("MS comes as several single-band rasters")
+
+
 class ModelEditor(_Editor):
     """A list of the installed models that also takes the path of a file."""
+
+    WORDS: tuple[str, ...] = ()
+    """What else can be chosen."""
 
     def createWidget(self) -> QWidget:
         """An editable list and a button to browse."""
         self._list = QComboBox()
         self._list.setEditable(True)
-        self._list.addItem(self.parameterDefinition().defaultValue())
+        self._list.addItems([self.parameterDefinition().defaultValue(), *self.WORDS])
         for model in installed_models():
             self._list.addItem(model.card.id)
             self._list.setItemData(
@@ -140,3 +162,9 @@ class ModelEditor(_Editor):
         )
         if path:
             self._list.setCurrentText(path)
+
+
+class BaseModelEditor(ModelEditor):
+    """The same, and the choice of no model at all."""
+
+    WORDS = ("none",)

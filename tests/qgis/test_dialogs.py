@@ -42,11 +42,11 @@ def test_settings_are_kept_on_ok_only(dialog, settings):
 
 
 def test_settings_reach_the_run(settings, plugin, scene, model, tmp_path, monkeypatch):
-    from diffusion_pansharpening.processing_provider import fuse_algorithm
+    from diffusion_pansharpening.processing_provider import fuse_algorithm, torch_algorithm
 
     settings.set_interpreter("/some/python")
     settings.set_threads(3)
-    monkeypatch.setattr(fuse_algorithm, "find_interpreter", lambda preferred: preferred)
+    monkeypatch.setattr(torch_algorithm, "find_interpreter", lambda preferred: preferred)
     registry = QgsApplication.processingRegistry()
     algorithm = registry.createAlgorithmById("diffusionpansharpening:ssdiff")
     seen = {}

@@ -163,12 +163,12 @@ def test_errors_become_processing_exceptions(inputs, plugin, monkeypatch, error)
 
 def test_missing_pytorch_is_said(inputs, plugin, monkeypatch):
     from diffusion_pansharpening.fusion_core.errors import FusionError
-    from diffusion_pansharpening.processing_provider import fuse_algorithm
+    from diffusion_pansharpening.processing_provider import torch_algorithm
 
     def find(preferred=None):
         raise FusionError("PyTorch was not found: install it.")
 
-    monkeypatch.setattr(fuse_algorithm, "find_interpreter", find)
+    monkeypatch.setattr(torch_algorithm, "find_interpreter", find)
     assert create().canExecute() == (False, "PyTorch was not found: install it.")
     with pytest.raises(QgsProcessingException, match="PyTorch was not found"):
         run(inputs)

@@ -107,12 +107,12 @@ def test_without_processing_a_message_says_so(desktop, monkeypatch):
 
 
 def test_without_pytorch_the_settings_open(desktop, monkeypatch):
-    from diffusion_pansharpening.processing_provider import fuse_algorithm
+    from diffusion_pansharpening.processing_provider import torch_algorithm
 
     def find(preferred=None):
-        raise fuse_algorithm.FusionError("PyTorch was not found: install it.")
+        raise torch_algorithm.FusionError("PyTorch was not found: install it.")
 
-    monkeypatch.setattr(fuse_algorithm, "find_interpreter", find)
+    monkeypatch.setattr(torch_algorithm, "find_interpreter", find)
     interface, plugin = desktop
     interface.trigger("SSDiff…")
     assert interface.messages[0][1] == "PyTorch was not found: install it."
