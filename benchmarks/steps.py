@@ -1,0 +1,141 @@
+"""Quality against the number of network calls, for both solvers, on real scenes with a known truth.
+
+Writes a csv that ``benchmarks/draw_steps.py`` makes a picture of.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.baselines import as_delivered
+from benchmarks.scenes import (
+    REDUCED,
+    ROOT,
+    Group,
+    add_options,
+    chosen_folders,
+    chosen_models,
+    fits,
+    open_scene,
+    run_model,
+)
+from benchmarks.tables import JUDGED, LOWER_IS_BETTER, Figures, best_of, means, table, write_csv
+from fusion_core.errors import FusionError
+from fusion_core.quality import assess_reduced
+from fusion_core.weights import ModelFile
+
+CALLS = (1, 2, 4, 8, 16, 25)
+SOLVERS = (("ddim", "uniform"), ("dpm++2m", "logsnr"))
+"""Solvers with the time grid each is meant for."""
+METRICS = ("SAM", "ERGAS", "Q2n", "SCC")
+COLUMNS = ("group", "scene", "model", "solver", "grid", "calls", *METRICS, "seconds")
+FEW = 2
+"""Scenes of a group that are measured unless all are asked for."""
+NEAR = 0.01
+"""Part of the best value within which a setting counts as good as the best."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print a table for each model and group, and write all figures as csv."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_options(parser)
+    parser.add_argument("--steps", type=int, action="append", help=f"{CALLS} by default")
+    parser.add_argument("--all", action="store_true", help=f"all scenes, not {FEW} of a group")
+    parser.add_argument("--csv", type=Path, default=ROOT / "build" / "steps.csv")
+    options = parser.parse_args(arguments)
+    rows: list[dict[str, object]] = []
+    try:
+        for model in chosen_models(options):
+            for group in REDUCED:
+                if not fits(model.card, group):
+                    continue
+                results: dict[str, list[Figures]] = {}
+                for row in _measured(model, group, options):
+                    rows.append(row)
+                    # A long run: what is measured so far stays.
+                    write_csv(options.csv, rows, COLUMNS)
+                    results.setdefault(_setting(row), []).append(row)
+                if results:
+                    print(_report(model, group, results), flush=True)
+    except FusionError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"\n{options.csv}" if rows else "no scene for any model here")
+    return 0
+
+
+def _measured(
+    model: ModelFile, group: Group, options: argparse.Namespace
+) -> Iterator[dict[str, object]]:
+    """Figures of a model on the scenes of a group, one setting after another."""
+    folders = chosen_folders(options, group)
+    for folder in folders if options.all else folders[:FEW]:
+        with open_scene(folder, group) as scene:
+            reference = scene.reference.astype(np.float64)
+            for solver, grid in SOLVERS:
+                for calls in options.steps or CALLS:
+                    image, done = run_model(
+                        model, scene, options, steps=calls, solver=solver, grid=grid
+                    )
+                    delivered = as_delivered(image, scene.dtype).astype(np.float64)
+                    yield {
+                        "group": group.title,
+                        "scene": scene.name,
+                        "model": model.card.id,
+                        "solver": solver,
+                        "grid": grid,
+                        "calls": calls,
+                        **assess_reduced(reference, delivered, group.ratio),
+                        "seconds": done.seconds,
+                    }
+
+
+def _setting(row: Mapping[str, object]) -> str:
+    return f"{row['solver']}, {row['grid']} grid, {row['calls']} call(s)"
+
+
+def _report(model: ModelFile, group: Group, results: Mapping[str, list[Figures]]) -> str:
+    average = {name: means(figures, METRICS) for name, figures in results.items()}
+    scenes = len(next(iter(results.values())))
+    title = f"\n{model.card.id} on {group.title}, ratio {group.ratio}, {scenes} scene(s)"
+    calls = {name: int(figures[0]["calls"]) for name, figures in results.items()}
+    choice = cheapest(average, calls)
+    said = f"within {NEAR:.0%} of the best {', '.join(JUDGED)}".replace("%", " %")
+    if choice is None:
+        return f"{table(title, average, METRICS)}\nno one setting is {said}"
+    return f"{table(title, average, METRICS)}\ncheapest {said}: {choice}"
+
+
+def cheapest(results: Mapping[str, Figures], calls: Mapping[str, int]) -> str | None:
+    """The setting with the fewest calls among those within 1 % of the best in SAM, ERGAS and Q2n.
+
+    Args:
+        results: figures of each setting.
+        calls: network calls of each setting; of equally many the first counts.
+
+    Returns:
+        The setting, None where no single one is that near in all three.
+    """
+    near = []
+    for name, figures in results.items():
+        good = True
+        for metric in JUDGED:
+            best = results[best_of(results, metric)][metric]
+            if metric in LOWER_IS_BETTER:
+                good &= figures[metric] <= (1 + NEAR) * best
+            else:
+                good &= figures[metric] >= (1 - NEAR) * best
+        if good:
+            near.append(name)
+    return min(near, key=calls.__getitem__, default=None)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
