@@ -8,9 +8,7 @@ import os
 from html import escape
 from typing import TYPE_CHECKING
 
-from .errors import FusionError
 from .quality.meanings import MEANINGS
-from .raster.partial import PartialOutput
 from .report_page import html_page, picture_row, topic_table
 
 if TYPE_CHECKING:
@@ -50,27 +48,6 @@ def report_table(assessment: Assessment) -> str:
         figures = [format(image.figures[name], ".6g") for name in metrics]
         writer.writerow([image.label, *figures, image.path])
     return text.getvalue()
-
-
-def write_text(path: str, text: str) -> None:
-    """Write a file that appears under its name when it is whole.
-
-    Raises:
-        FusionError: nothing can be written there.
-    """
-    partial = PartialOutput(path)
-    try:
-        with open(partial.path, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-    except OSError as error:
-        partial.discard()
-        raise FusionError(
-            f"{path} cannot be written ({(error.strerror or str(error)).lower()}): choose another folder."
-        ) from error
-    except BaseException:
-        partial.discard()
-        raise
-    partial.publish()
 
 
 def metrics_of(assessment: Assessment) -> list[str]:

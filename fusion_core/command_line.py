@@ -390,7 +390,8 @@ def _add_assess(commands: argparse._SubParsersAction) -> argparse.ArgumentParser
 
 def _assess(parsed: argparse.Namespace) -> dict:
     from .assess import assess
-    from .assess_report import report_page, report_table, write_text
+    from .assess_report import report_page, report_table
+    from .report_page import write_text
 
     found = assess(
         parsed.fused,

@@ -7,7 +7,9 @@ from html import escape
 
 import numpy as np
 
+from .errors import FusionError
 from .png import png_address
+from .raster.partial import PartialOutput
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1.2rem; color: #1f2933; }
@@ -81,3 +83,24 @@ def topic_table(topics: Mapping[str, str]) -> str:
         for topic, text in topics.items()
     )
     return f'<table class="list">{"".join(lines)}</table>'
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a file that appears under its name when it is whole.
+
+    Raises:
+        FusionError: nothing can be written there.
+    """
+    partial = PartialOutput(path)
+    try:
+        with open(partial.path, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+    except OSError as error:
+        partial.discard()
+        raise FusionError(
+            f"{path} cannot be written ({(error.strerror or str(error)).lower()}): choose another folder."
+        ) from error
+    except BaseException:
+        partial.discard()
+        raise
+    partial.publish()

@@ -147,7 +147,8 @@ class AssessQualityAlgorithm(Algorithm):
     def processAlgorithm(self, parameters, context, feedback) -> dict:
         """Measure, and write report and table."""
         from ..fusion_core.assess import assess
-        from ..fusion_core.assess_report import report_page, report_table, write_text
+        from ..fusion_core.assess_report import report_page, report_table
+        from ..fusion_core.report_page import write_text
 
         outputs = {
             name: self.parameterAsFileOutput(parameters, name, context)

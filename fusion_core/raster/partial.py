@@ -13,6 +13,21 @@ SIDECARS = (".aux.xml", ".ovr", ".msk")
 """Files that GDAL keeps beside a raster; those of a replaced raster would lie about the new one."""
 
 
+def check_folder(path: str | None) -> None:
+    """Refuse, before anything runs, a file that cannot be written; None is a file whose name is not known yet.
+
+    Raises:
+        FusionError: its folder does not exist or cannot be written in, or it is a folder itself.
+    """
+    if path is None:
+        return
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.isdir(path):
+        raise FusionError(f"{path} is a folder: choose a file name for the output.")
+    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
+        raise FusionError(f"Nothing can be written in {folder}: choose another folder.")
+
+
 class PartialOutput:
     """A hidden folder beside the output in which it grows, with the files that its format adds.
 

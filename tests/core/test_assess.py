@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("osgeo")
 from fusion_core.assess import assess, check_assess  # noqa: E402
-from fusion_core.assess_report import report_page, report_table, write_text  # noqa: E402
+from fusion_core.assess_report import report_page, report_table  # noqa: E402
 from fusion_core.command_line import main  # noqa: E402
 from fusion_core.errors import Cancelled, FusionError  # noqa: E402
 from fusion_core.png import png  # noqa: E402
@@ -21,6 +21,7 @@ from fusion_core.quality import assess_full, assess_reduced  # noqa: E402
 from fusion_core.quality.meanings import WITH_REFERENCE, WITHOUT_REFERENCE  # noqa: E402
 from fusion_core.raster.geotiff import read_bands, write_geotiff  # noqa: E402
 from fusion_core.raster.sample_scene_files import write_sample_scene  # noqa: E402
+from fusion_core.report_page import write_text  # noqa: E402
 from fusion_core.sample_scene import make_sample_scene  # noqa: E402
 from fusion_core.sensors import SENSORS, find_sensor, ms_gains  # noqa: E402
 
