@@ -45,6 +45,8 @@ class TrainingScene:
         gains: MTF gain at Nyquist of each MS band, (C,).
         band_names: what the MS bands are, "" where nothing is known.
         ms_scale: what fusing this pair divides each MS band by, float32 (C,).
+        ms_limits: least and greatest value of each MS band, float32 (C, 2).
+        dtype: numpy dtype name of MS.
         pan_scale: what fusing this pair divides PAN by.
         quarter: the held-out part of the reference: row, column, height, width; on whole blocks of ``ratio`` pixels.
         notes: sentences the user should read.
@@ -60,6 +62,8 @@ class TrainingScene:
     gains: tuple[float, ...]
     band_names: tuple[str, ...]
     ms_scale: np.ndarray
+    ms_limits: np.ndarray
+    dtype: str
     pan_scale: float
     quarter: tuple[int, int, int, int]
     notes: tuple[str, ...] = ()
@@ -79,6 +83,7 @@ class TrainingScene:
             gains=tuple(self.gains[i] for i in index),
             band_names=tuple(self.band_names[i] for i in index),
             ms_scale=self.ms_scale[index],
+            ms_limits=self.ms_limits[index],
         )
 
 
@@ -153,6 +158,8 @@ def load_training_scene(
             gains=pair.gains,
             band_names=names,
             ms_scale=ms_levels.scale,
+            ms_limits=np.stack([ms_levels.least, ms_levels.greatest], axis=1),
+            dtype=pair.ms.dtype,
             pan_scale=float(pan_levels.scale[0]),
             quarter=held_out_quarter(valid, pair.ratio),
             notes=notes,

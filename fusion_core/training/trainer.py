@@ -5,19 +5,23 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Protocol, Union
 
 import torch
+from torch import nn
 
-from ..diffusion.objectives import predicted_x0, training_target
 from ..diffusion.samplers import sample
 from ..diffusion.schedule import cosine_schedule
 from ..errors import Cancelled, FusionError
 from ..models.network import FusionNetwork
+from ..training_job import Progress
+from .alternating import learning_in, phase_at
 from .ema import ExponentialMovingAverage
-from .patches import Batch, PatchSampler
+from .gradients import Gradients, NoisedBatch
+from .patches import Batch
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,9 @@ class TrainingSettings:
         precision: "float32" or "bfloat16" (autocast).
         dropout: probability, 0.2 as published; a training too short to overfit is better without.
         save_every, validate_every: iterations.
+        chunk: patches whose gradients are computed together, 0 for the whole batch; smaller ones let threads share a batch.
+        frozen_statistics: keep BatchNorm's statistics as they are and normalise with them.
+        phase: iterations of a spectral or a spatial phase (L-BAF, SSDiff), 0 to train everything all the time.
     """
 
     iterations: int
@@ -62,23 +69,33 @@ class TrainingSettings:
     dropout: float = 0.2
     save_every: int = 200
     validate_every: int = 500
+    chunk: int = 0
+    frozen_statistics: bool = False
+    phase: int = 0
 
 
-@dataclass
-class Progress:
-    """What the trainer tells while it runs."""
+class Sampler(Protocol):
+    """Where patches come from; a batch depends on the seed and its iteration number alone."""
 
-    iteration: int
-    iterations: int
-    loss: float
-    learning_rate: float
-    seconds_left: float
-    validation: float | None = None
+    def batch(self, iteration: int, size: int, patch: int) -> Batch:
+        """The batch of one iteration: ``size`` patches of ``patch`` x ``patch`` PAN pixels."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How good weights are: a score, smaller is better and infinite is not to be kept, and what it is made of."""
+
+    score: float
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+Judge = Callable[[FusionNetwork], Judgement]
+Validation = Union[Sequence[Batch], Judge]
 
 
 @dataclass
 class TrainingResult:
-    """The kept weights (EMA at the best validation) and how they came about."""
+    """The kept weights (EMA at the best validation, else the last) and how they came about."""
 
     state: dict[str, torch.Tensor]
     iterations: int
@@ -89,34 +106,44 @@ class TrainingResult:
 
 def train(
     network: FusionNetwork,
-    sampler: PatchSampler,
-    validation: list[Batch],
+    sampler: Sampler,
+    validation: Validation,
     settings: TrainingSettings,
     *,
     device: torch.device | str = "cpu",
+    threads: int = 1,
     checkpoint: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    enough: Callable[[], bool] | None = None,
 ) -> TrainingResult:
     """Train ``network``.
 
     Args:
         network: freshly made or pretrained, changed in place.
         sampler: where patches come from.
-        validation: batches the training never sees, judged by one network call on the EMA weights.
+        validation: batches the training never sees, judged by one network call on the EMA weights; or a function that
+            judges the EMA network.
         settings: see ``TrainingSettings``.
         device: where to compute.
+        threads: CPU threads that share a batch, where ``settings.chunk`` cuts it.
         checkpoint: file to resume from if it exists, and to save to; resuming gives the weights of an unbroken training.
         progress: told every ten iterations and at every validation.
         cancelled: asked at every iteration; the checkpoint is saved before ``Cancelled`` is raised.
+        enough: asked at every iteration; the training ends there with what is best so far.
 
     Raises:
         FusionError: the loss is not a number, or the checkpoint belongs to other settings.
         Cancelled: ``cancelled`` said so.
     """
     device = torch.device(device)
+    judge = validation if callable(validation) else _loss_judge(validation, settings, device)
     network.to(device).train()
     network.set_dropout(settings.dropout)
+    if settings.frozen_statistics:
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
     average = ExponentialMovingAverage(network, settings.ema_decay)
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
@@ -126,41 +153,76 @@ def train(
         state = _load(checkpoint, network, average, optimiser, settings, device)
     started = time.monotonic()
     first = state.iteration
-    while state.iteration < settings.iterations:
-        if cancelled is not None and cancelled():
-            if checkpoint is not None:
+    gradients = Gradients(
+        network, settings.objective, settings.precision == "bfloat16", settings.chunk, threads
+    )
+    try:
+        while state.iteration < settings.iterations:
+            if cancelled is not None and cancelled():
+                if checkpoint is not None:
+                    _save(checkpoint, network, average, optimiser, settings, state)
+                raise Cancelled
+            loss = _iterate(gradients, sampler, optimiser, settings, state.iteration, device)
+            if not math.isfinite(loss):
+                raise FusionError(
+                    f"The training diverged at iteration {state.iteration}: "
+                    "lower the learning rate or check the scenes for wild values."
+                )
+            average.update(network)
+            state.iteration += 1
+            state.loss = loss if state.loss is None else 0.98 * state.loss + 0.02 * loss
+            last = state.iteration == settings.iterations or (enough is not None and enough())
+            judged = None
+            if judge is not None and (last or state.iteration % settings.validate_every == 0):
+                judged = judge(average.network)
+                state.note(judged, average)
+            if progress is not None and (judged is not None or state.iteration % 10 == 0):
+                pace = (time.monotonic() - started) / (state.iteration - first)
+                progress(_progress(state, settings, optimiser, pace, judged))
+            if checkpoint is not None and (last or state.iteration % settings.save_every == 0):
                 _save(checkpoint, network, average, optimiser, settings, state)
-            raise Cancelled
-        loss = _iterate(network, sampler, optimiser, settings, state.iteration, device)
-        if not math.isfinite(loss):
-            raise FusionError(
-                f"The training diverged at iteration {state.iteration}: "
-                "lower the learning rate or check the scenes for wild values."
-            )
-        average.update(network)
-        state.iteration += 1
-        state.loss = loss if state.loss is None else 0.98 * state.loss + 0.02 * loss
-        done = state.iteration == settings.iterations
-        judged = None
-        if validation and (done or state.iteration % settings.validate_every == 0):
-            judged = validation_loss(average.network, validation, settings.objective, device)
-            state.note(judged, average)
-        if progress is not None and (judged is not None or state.iteration % 10 == 0):
-            pace = (time.monotonic() - started) / (state.iteration - first)
-            left = pace * (settings.iterations - state.iteration)
-            rate = optimiser.param_groups[0]["lr"]
-            progress(Progress(state.iteration, settings.iterations, state.loss, rate, left, judged))
-        if checkpoint is not None and (done or state.iteration % settings.save_every == 0):
-            _save(checkpoint, network, average, optimiser, settings, state)
+            if last:
+                break
+    finally:
+        gradients.close()
     best = state.best_weights or average.network.state_dict()
     seconds = time.monotonic() - started
     return TrainingResult(best, state.iteration, state.best, seconds, state.history)
 
 
+def _progress(
+    state: _LoopState,
+    settings: TrainingSettings,
+    optimiser: torch.optim.Optimizer,
+    pace: float,
+    judged: Judgement | None,
+) -> Progress:
+    return Progress(
+        state.iteration,
+        settings.iterations,
+        state.loss,
+        optimiser.param_groups[0]["lr"],
+        pace * (settings.iterations - state.iteration),
+        None if judged is None else judged.score,
+        None if judged is None else judged.figures,
+        phase_at(state.iteration - 1, settings.phase) if settings.phase else "",
+    )
+
+
+def _loss_judge(
+    validation: Sequence[Batch], settings: TrainingSettings, device: torch.device
+) -> Judge | None:
+    if not validation:
+        return None
+    return lambda network: Judgement(
+        validation_loss(network, validation, settings.objective, device)
+    )
+
+
 @torch.no_grad()
 def validation_loss(
     network: FusionNetwork,
-    validation: list[Batch],
+    validation: Sequence[Batch],
     objective: str,
     device: torch.device | str = "cpu",
 ) -> float:
@@ -184,10 +246,11 @@ class _LoopState:
     best_weights: dict[str, torch.Tensor] | None = None
     history: list[dict] = field(default_factory=list)
 
-    def note(self, judged: float, average: ExponentialMovingAverage) -> None:
-        self.history.append({"iteration": self.iteration, "loss": self.loss, "validation": judged})
-        if judged < self.best:
-            self.best = judged
+    def note(self, judged: Judgement, average: ExponentialMovingAverage) -> None:
+        entry = {"iteration": self.iteration, "loss": self.loss, "validation": judged.score}
+        self.history.append({**entry, **judged.figures})
+        if judged.score < self.best:
+            self.best = judged.score
             weights = average.network.state_dict()
             self.best_weights = {name: value.clone() for name, value in weights.items()}
 
@@ -204,14 +267,14 @@ def _learning_rate(settings: TrainingSettings, iteration: int) -> float:
 
 
 def _iterate(
-    network: FusionNetwork,
-    sampler: PatchSampler,
+    gradients: Gradients,
+    sampler: Sampler,
     optimiser: torch.optim.Optimizer,
     settings: TrainingSettings,
     iteration: int,
     device: torch.device,
 ) -> float:
-    stage = _stage(settings, iteration)
+    network, stage = gradients.network, _stage(settings, iteration)
     # Everything random hangs on the iteration's number: a resumed training repeats an unbroken one.
     torch.manual_seed(settings.seed * 1_000_003 + iteration)
     batch = sampler.batch(iteration, stage.batch, stage.patch).to(device)
@@ -221,25 +284,20 @@ def _iterate(
     alpha = schedule.alpha[t].float().view(-1, 1, 1, 1).to(device)
     sigma = schedule.sigma[t].float().view(-1, 1, 1, 1).to(device)
     noise = torch.randn(x0.shape).to(device)
-    x_t = alpha * x0 + sigma * noise
-    t = t.to(device)
+    noised = NoisedBatch(batch, t.to(device), x0, noise, alpha, sigma, alpha * x0 + sigma * noise)
     for group in optimiser.param_groups:
         group["lr"] = _learning_rate(settings, iteration)
-    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-        condition = network.prepare(batch.guide, batch.ms, batch.lms)
-        estimate = None
-        if settings.self_conditioning > 0 and torch.rand(()) < settings.self_conditioning:
-            with torch.no_grad():
-                first = network(x_t, t, condition).float()
-            estimate = predicted_x0(first, x_t, alpha, sigma, settings.objective)
-        prediction = network(x_t, t, condition, self_cond=estimate)
-    target = training_target(x0, noise, alpha, sigma, settings.objective)
-    loss = (prediction.float() - target).abs().mean()
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    conditioned = settings.self_conditioning > 0
+    conditioned = conditioned and bool(torch.rand(()) < settings.self_conditioning)
+    active = None
+    if settings.phase:
+        names = (name for name, _ in network.named_parameters())
+        active = learning_in(phase_at(iteration, settings.phase), names)
+    loss = gradients(noised, conditioned, active)
+    # The optimiser passes over parameters without a gradient: neither decay nor momentum moves them.
     torch.nn.utils.clip_grad_norm_(network.parameters(), settings.clip)
     optimiser.step()
-    return float(loss.detach())
+    return loss
 
 
 def _save(
@@ -274,7 +332,8 @@ def _load(
     device: torch.device,
 ) -> _LoopState:
     content = torch.load(checkpoint, map_location=device, weights_only=True)
-    if content["settings"] != asdict(settings):
+    # Checkpoints of earlier versions lack settings that then had no other value than today's default.
+    if {**asdict(TrainingSettings(0)), **content["settings"]} != asdict(settings):
         raise FusionError(
             f"The checkpoint {checkpoint} was made with other settings: "
             "train with those, or choose another checkpoint file."
