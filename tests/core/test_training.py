@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from fusion_core.degradation import block_centres, gaussian_matrix
 from fusion_core.errors import Cancelled, FusionError
 from fusion_core.models import create_model
 from fusion_core.mtf import mtf_sigma
-from fusion_core.degradation import block_centres, gaussian_matrix
 from fusion_core.training.ema import ExponentialMovingAverage
 from fusion_core.training.patches import Augmentation, PatchSampler, TrainingImage
 from fusion_core.training.trainer import Stage, TrainingSettings, train, validation_loss
@@ -179,3 +179,24 @@ def test_divergence_is_reported(sampler, monkeypatch):
     monkeypatch.setattr("fusion_core.training.trainer._iterate", lambda *arguments: math.nan)
     with pytest.raises(FusionError, match="diverged at iteration 0"):
         train(network(), sampler, [], SETTINGS)
+
+
+def striped(**image_options) -> TrainingImage:
+    """Stripes one pixel wide, the finest there are, on all bands alike."""
+    stripes = np.broadcast_to(1.0 + 0.5 * (np.arange(96) % 2), (4, 96, 96)).astype(np.float32)
+    return TrainingImage(stripes, 1.0, **image_options)
+
+
+def test_simulated_pan_keeps_half_of_the_finest_contrast():
+    batch = PatchSampler([striped()], 4, CHANCES, 0, None).batch(0, 2, 32)
+    contrast = np.ptp(batch.guide[..., 4:-4].numpy()) / batch.guide.mean()
+    expected = 0.5 * np.ptp(batch.reference.numpy()) / batch.reference.mean()
+    np.testing.assert_allclose(contrast, expected, rtol=1e-3)
+
+
+def test_real_pan_stays_as_sharp_as_it_is():
+    pan = striped().reference[0]
+    batch = PatchSampler([striped(pan=pan)], 4, CHANCES, 0, None).batch(0, 2, 32)
+    np.testing.assert_allclose(np.unique(batch.guide), [1.0, 1.5])
+    soft = PatchSampler([striped(pan=pan, sharp_pan=True)], 4, CHANCES, 0, None).batch(0, 2, 32)
+    assert np.ptp(soft.guide[..., 4:-4].numpy()) < 0.3
