@@ -1,5 +1,6 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint install package bench-accuracy clean
+.PHONY: help setup demo test lint install package clean \
+    bench-accuracy bench-full-resolution bench-steps bench-pictures
 
 NAME := diffusion_pansharpening
 VERSION = $(shell sed -n 's/^version=//p' metadata.txt)
@@ -17,7 +18,7 @@ endif
 PLUGINS = $(QGIS_DATA)/profiles/$(PROFILE)/python/plugins
 
 help:  ## Show what there is to make
-	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 setup:  ## Install what is missing: system packages (as root), .venv with PyTorch
 	@.ci/setup
@@ -34,8 +35,20 @@ demo: setup  ## Fuse a synthetic scene in QGIS; table, fused GeoTIFF and picture
 test: setup  ## Run every test
 	$(PYTHON) -m pytest tests
 
-bench-accuracy: setup  ## Measure the shipped models on real scenes (DATA=folder of scenes)
-	$(PYTHON) benchmarks/accuracy.py $(if $(DATA),--data $(DATA))
+SCENES = $(if $(DATA),--data $(DATA))
+
+bench-accuracy: setup  ## Measure models and classical methods on real scenes (DATA=folder of scenes)
+	$(PYTHON) benchmarks/accuracy.py $(SCENES)
+
+bench-full-resolution: setup  ## The same without a truth, at full resolution
+	$(PYTHON) benchmarks/accuracy.py --full $(SCENES)
+
+bench-steps: setup  ## Quality against network calls and solver; csv in build, picture in docs
+	$(PYTHON) benchmarks/steps.py $(SCENES)
+	$(PYTHON) benchmarks/draw_steps.py
+
+bench-pictures: setup  ## Results at full resolution side by side, in build/pictures
+	$(PYTHON) benchmarks/pictures.py $(SCENES)
 
 lint: setup  ## Check format, style and security
 	.venv/bin/ruff check .
