@@ -5,18 +5,32 @@
 
 from __future__ import annotations
 
+import math
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .training_scenes import TrainingScene
+from .band_matching import has_bands, known_bands, match_bands
+from .errors import FusionError
+from .training_scenes import TrainingScene, load_training_scene, require_trainable
+from .weights import METHOD_TITLES, find_model
 
 if TYPE_CHECKING:
     from .weights import ModelFile
 
-KEPT = ("trained", "base")
+LEAST_PATCH = 16
+LARGEST_PATCH = 256
+LEAST_JUDGED = 0.25
+"""Part of the held-out quarter that must be valid."""
+LEAST_VALID = 32 * 32
+"""Valid pixels that must lie outside the held-out quarter."""
+WIDTH_STEP = 16
+"""Both networks come in multiples of so many channels."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +54,9 @@ class TrainingJob:
         width: channels of the first level of a fresh network.
         checkpoint: file to resume from and save to; needs ``iterations``, with ``minutes`` alone nothing is exact.
         keep_on_cancel: write what is best so far when cancelled, if it beats the base.
-        title, licence: of the model; the base's where empty.
+        model: id of the model; the output's name where empty.
+        title: of the model; made of the base's id and the scenes' names where empty.
+        licence: of the weights; the base's where empty.
         bands: what the bands are called in the model's order where there is no base.
     """
 
@@ -61,6 +77,7 @@ class TrainingJob:
     width: int = 32
     checkpoint: str | None = None
     keep_on_cancel: bool = True
+    model: str = ""
     title: str = ""
     licence: str = ""
     bands: tuple[str, ...] = ()
@@ -168,7 +185,137 @@ def check_training(
     Raises:
         FusionError: something does not fit; one sentence says what, and what to do.
     """
-    raise NotImplementedError
+    _check_wishes(
+        method, iterations, minutes, alternating, patch, batch, learning_rate, width, base_model
+    )
+    _check_files(output, checkpoint, minutes)
+    if not pairs:
+        raise FusionError("There is no scene to train on: give a PAN and an MS image.")
+    if masks and len(masks) != len(pairs):
+        raise FusionError(
+            f"There are {len(masks)} mask(s) for {len(pairs)} scene(s): give one for each, or none."
+        )
+    for mask in filter(None, masks):
+        _check_mask(mask)
+    opened = [_opened(pan, ms, sensor, bands) for pan, ms in pairs]
+    first = opened[0]
+    for other in opened[1:]:
+        if len(other.names) != len(first.names):
+            raise FusionError(
+                f"{other.label} has {len(other.names)} bands but {first.label} has {len(first.names)}: "
+                "train on scenes with the same bands."
+            )
+        if other.ratio != first.ratio:
+            raise FusionError(
+                f"{other.label} has the ratio {other.ratio} but {first.label} has {first.ratio}: "
+                "train on scenes of one ratio."
+            )
+    base = None
+    wanted, title = first.names if all(first.names) else (), "of this training"
+    if base_model != "none":
+        base = find_model(method, len(first.names), first.ratio, base_model, band_names=first.names)
+        wanted, title = base.card.band_names, base.card.id
+        if base.card.ratio != first.ratio:
+            raise FusionError(
+                f"The model {title} is for the ratio {base.card.ratio} but {first.label} has {first.ratio}: "
+                "choose another base model, or none."
+            )
+        if output and os.path.realpath(output) == os.path.realpath(base.path):
+            raise FusionError(
+                f"{output} is the base model itself: choose another name for the trained one."
+            )
+    for pair in opened:
+        match_bands(title, wanted, pair.names, has_bands(bands) and bool(wanted))
+    return base
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What a pair's headers say."""
+
+    label: str
+    names: tuple[str, ...]
+    ratio: int
+
+
+def _check_wishes(
+    method: str,
+    iterations: int | None,
+    minutes: float | None,
+    alternating: bool,
+    patch: int | None,
+    batch: int | None,
+    learning_rate: float | None,
+    width: int,
+    base_model: str,
+) -> None:
+    if method not in METHOD_TITLES:
+        raise FusionError(
+            f"There is no method called {method}: use one of {', '.join(METHOD_TITLES)}."
+        )
+    if iterations is None and minutes is None:
+        raise FusionError("The training has no end: give minutes, iterations, or both.")
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise FusionError(f"{minutes:g} minutes are no time to train: give more than 0.")
+    if iterations is not None and iterations < 1:
+        raise FusionError(f"The number of iterations is {iterations} but must be 1 or more.")
+    if alternating and method != "ssdiff":
+        raise FusionError(
+            "Alternating phases (L-BAF) exist for SSDiff's two branches alone: choose SSDiff, or train without."
+        )
+    if alternating and base_model == "none":
+        raise FusionError(
+            "Alternating phases (L-BAF) fine-tune a trained model: choose a base model, or train without."
+        )
+    if patch is not None and not (
+        LEAST_PATCH <= patch <= LARGEST_PATCH and patch % LEAST_PATCH == 0
+    ):
+        raise FusionError(
+            f"A patch of {patch} pixels does not fit the networks: give a multiple of {LEAST_PATCH} up to "
+            f"{LARGEST_PATCH}."
+        )
+    if batch is not None and batch < 1:
+        raise FusionError(f"The batch size is {batch} but must be 1 or more.")
+    if learning_rate is not None and not 0 < learning_rate < 1:
+        raise FusionError(f"The learning rate is {learning_rate:g} but must lie between 0 and 1.")
+    if width < WIDTH_STEP or width % WIDTH_STEP:
+        raise FusionError(f"The width is {width} but must be a multiple of {WIDTH_STEP}.")
+
+
+def _check_files(output: str | None, checkpoint: str | None, minutes: float | None) -> None:
+    if checkpoint and minutes is not None:
+        raise FusionError(
+            "A training by minutes cannot be resumed exactly: give iterations and no minutes, or no checkpoint."
+        )
+    if output and not output.endswith(".safetensors"):
+        raise FusionError(f"{output} is no model file: give it the ending .safetensors.")
+    for path in filter(None, (output, checkpoint)):
+        folder = os.path.dirname(os.path.abspath(path))
+        if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+            raise FusionError(f"Nothing can be written in {folder}: choose another folder.")
+
+
+def _check_mask(mask: str) -> None:
+    from .raster.source import RasterSource
+
+    RasterSource(mask).close()
+
+
+def _opened(
+    pan: str, ms: str | Sequence[str], sensor: str, bands: str | Sequence[str | float] | None
+) -> _Opened:
+    """Open a pair and refuse what cannot be trained on."""
+    from .raster.pairing import RATIOS
+    from .reduce import open_reduction
+
+    with open_reduction(os.fspath(pan), ms, sensor, None) as pair:
+        require_trainable(pair)
+        # As in fusing: the models' ratio that is nearest.
+        true = 1 / math.sqrt(pair.rows.scale * pair.cols.scale)
+        ratio = min(RATIOS, key=lambda candidate: abs(math.log(true / candidate)))
+        profiles = pair.ms.profiles
+        names = known_bands([p.name for p in profiles], [p.spectral for p in profiles], bands)
+        return _Opened(pair.ms.label, names, ratio)
 
 
 def prepare_training(
@@ -190,4 +337,52 @@ def prepare_training(
     Raises:
         FusionError: as ``check_training``, and what only the pixels tell: scenes that are too small or too cloudy.
     """
-    raise NotImplementedError
+    since = time.monotonic()
+    pairs = [(pan, ms) for pan, ms in pairs]
+    asked = {name: value for name, value in wishes.items() if name in _CHECKED}
+    base = check_training(
+        pairs, output, base_model=base_model, masks=masks, sensor=sensor, bands=bands, **asked
+    )
+    scenes = []
+    for (pan, ms), mask in zip(pairs, masks or [None] * len(pairs)):
+        ratio = _opened(pan, ms, sensor, bands).ratio
+        scene = load_training_scene(pan, ms, sensor=sensor, mask=mask, bands=bands, ratio=ratio)
+        _require_pixels(scene)
+        scenes.append(scene)
+    wishes.setdefault("model", Path(output).stem if output else "")
+    wishes.setdefault("method", "ssdiff")
+    return TrainingJob(
+        scenes=tuple(scenes),
+        base=None if base is None else base.path,
+        seconds_spent=time.monotonic() - since,
+        **wishes,
+    )
+
+
+_CHECKED = (
+    "method",
+    "iterations",
+    "minutes",
+    "alternating",
+    "patch",
+    "batch",
+    "learning_rate",
+    "width",
+    "checkpoint",
+)
+
+
+def _require_pixels(scene: TrainingScene) -> None:
+    """Refuse a scene with too few valid pixels."""
+    row, col, height, width = scene.quarter
+    held_out = scene.valid[row : row + height, col : col + width]
+    if held_out.mean() < LEAST_JUDGED:
+        raise FusionError(
+            f"No quarter of {scene.name} has {LEAST_JUDGED:.0%} valid pixels to judge by: choose a scene with less "
+            "nodata, or another mask."
+        )
+    if scene.valid.sum() - held_out.sum() < LEAST_VALID:
+        raise FusionError(
+            f"Too few pixels of {scene.name} are valid outside the held-out quarter: choose a scene with less nodata, "
+            "or another mask."
+        )

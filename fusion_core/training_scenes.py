@@ -113,16 +113,8 @@ def load_training_scene(
     from .reduce import open_reduction
 
     with open_reduction(os.fspath(pan), ms, sensor, ratio) as pair:
-        if pair.pan.bands != 1:
-            raise FusionError(
-                f"{pair.pan.label} has {pair.pan.bands} bands, and training needs a PAN with one: choose that."
-            )
+        require_trainable(pair)
         whole = (pair.height, pair.width)
-        if min(whole) < LEAST_SIDE:
-            raise FusionError(
-                f"{pair.ms.label} shows {whole[1]} x {whole[0]} MS pixels together with {pair.pan.label}, and training "
-                f"needs {LEAST_SIDE} x {LEAST_SIDE}: choose a larger scene."
-            )
         profiles = pair.ms.profiles
         names = known_bands(
             [profile.name for profile in profiles],
@@ -163,6 +155,23 @@ def load_training_scene(
             pan_scale=float(pan_levels.scale[0]),
             quarter=held_out_quarter(valid, pair.ratio),
             notes=notes,
+        )
+
+
+def require_trainable(pair: Reduction) -> None:
+    """Refuse a pair that cannot be trained on, by what its headers say.
+
+    Raises:
+        FusionError: PAN has several bands, or the pair is too small.
+    """
+    if pair.pan.bands != 1:
+        raise FusionError(
+            f"{pair.pan.label} has {pair.pan.bands} bands, and training needs a PAN with one: choose that."
+        )
+    if min(pair.height, pair.width) < LEAST_SIDE:
+        raise FusionError(
+            f"{pair.ms.label} shows {pair.width} x {pair.height} MS pixels together with {pair.pan.label}, and training "
+            f"needs {LEAST_SIDE} x {LEAST_SIDE}: choose a larger scene."
         )
 
 

@@ -124,7 +124,7 @@ class _Run:
         self.device = resolve_device(job.device)
         self.threads = thread_count(job.threads) if self.device.type == "cpu" else 1
         self.base: ModelFile | None = None if job.base is None else read_model(job.base)
-        self.scenes = _with_bands_of(self.base, job)
+        self.scenes, self.bands = _with_bands_of(self.base, job)
         self.card = _card(job, output, self.base, self.scenes)
         self.losses: list[tuple[int, float]] = []
         self.stopped = False
@@ -343,6 +343,7 @@ class _Run:
                 f"{s.name} ({s.reference.shape[2]} x {s.reference.shape[1]} MS pixels, sensor {s.sensor})"
                 for s in self.scenes
             ),
+            "bands": self.bands,
             "base": "none, fresh weights",
             "held out": "one quarter of each scene, not trained on; snapshots were chosen by it",
             "iterations": f"{result.iterations} of {settings.iterations}",
@@ -379,25 +380,24 @@ def _better(after: dict[str, float], before: dict[str, float] | None, with_sam: 
     return after["ERGAS"] < before["ERGAS"] and not (with_sam and after["SAM"] > before["SAM"])
 
 
-def _with_bands_of(base: ModelFile | None, job: TrainingJob) -> list[TrainingScene]:
-    """The scenes with their bands in the order of the network."""
+def _with_bands_of(base: ModelFile | None, job: TrainingJob) -> tuple[list[TrainingScene], str]:
+    """The scenes with their bands in the order of the network, and how the first one's were matched."""
     wanted = job.bands or job.scenes[0].band_names
     name = "of this training"
     if base is not None:
         wanted, name = base.card.band_names, base.card.id
     if not all(wanted):
         wanted = ()
-    return [
-        scene.with_order(match_bands(name, wanted, scene.band_names, False).order)
-        for scene in job.scenes
-    ]
+    matches = [match_bands(name, wanted, scene.band_names, False) for scene in job.scenes]
+    scenes = [scene.with_order(match.order) for scene, match in zip(job.scenes, matches)]
+    return scenes, str(matches[0])
 
 
 def _card(
     job: TrainingJob, output: str, base: ModelFile | None, scenes: Sequence[TrainingScene]
 ) -> ModelCard:
     names = ", ".join(scene.name for scene in scenes)
-    model = Path(output).stem
+    model = job.model or Path(output).stem
     if base is not None:
         return replace(
             base.card,

@@ -128,7 +128,7 @@ def train(
         device: where to compute.
         threads: CPU threads that share a batch, where ``settings.chunk`` cuts it.
         checkpoint: file to resume from if it exists, and to save to; resuming gives the weights of an unbroken training.
-        progress: told every ten iterations and at every validation.
+        progress: told after the first iteration, every ten iterations and at every validation.
         cancelled: asked at every iteration; the checkpoint is saved before ``Cancelled`` is raised.
         enough: asked at every iteration; the training ends there with what is best so far.
 
@@ -176,7 +176,8 @@ def train(
             if judge is not None and (last or state.iteration % settings.validate_every == 0):
                 judged = judge(average.network)
                 state.note(judged, average)
-            if progress is not None and (judged is not None or state.iteration % 10 == 0):
+            early = state.iteration == first + 1
+            if progress is not None and (judged or early or state.iteration % 10 == 0):
                 pace = (time.monotonic() - started) / (state.iteration - first)
                 progress(_progress(state, settings, optimiser, pace, judged))
             if checkpoint is not None and (last or state.iteration % settings.save_every == 0):
