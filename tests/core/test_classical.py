@@ -17,7 +17,7 @@ from fusion_core.sample_scene import SampleScene, make_sample_scene
 
 SCENES = Path(__file__).resolve().parents[3] / "shared" / "data" / "scenes"
 PUBLISHED = {
-    "ikonos": (
+    "ikonos/rr": (
         "IKONOS",
         {
             "MTF-GLP-HPM": (3.253, 2.261, 0.8663, 0.9148),
@@ -29,7 +29,31 @@ PUBLISHED = {
             "Brovey": (3.474, 2.629, 0.8192, 0.9007),
         },
     ),
-    "worldview3_a": (
+    "landsat7_val_01/rr": (
+        "unknown",
+        {
+            "MTF-GLP-HPM-R": (2.389, 3.615, 0.8867, 0.9312),
+            "BDSD-PC": (2.444, 3.593, 0.8959, 0.9311),
+            "MTF-GLP-FS": (2.389, 3.692, 0.8839, 0.9282),
+            "GSA": (2.469, 3.745, 0.8809, 0.9274),
+            "BT-H": (2.576, 3.902, 0.8799, 0.9188),
+            "MTF-GLP-HPM": (3.067, 5.471, 0.8598, 0.8592),
+            "Brovey": (2.585, 7.603, 0.7069, 0.8254),
+        },
+    ),
+    "landsat7_val_01/rr4": (
+        "unknown",
+        {
+            "MTF-GLP-FS": (3.460, 2.732, 0.7437, 0.8269),
+            "BDSD-PC": (3.492, 2.646, 0.7644, 0.8137),
+            "GSA": (3.475, 2.742, 0.7423, 0.8269),
+            "MTF-GLP-HPM-R": (3.505, 2.669, 0.7491, 0.8149),
+            "BT-H": (3.871, 3.010, 0.7356, 0.8261),
+            "MTF-GLP-HPM": (4.720, 4.102, 0.7010, 0.7877),
+            "Brovey": (3.958, 4.130, 0.6178, 0.7811),
+        },
+    ),
+    "worldview3_a/rr": (
         "WorldView-3",
         {
             "BT-H": (3.404, 2.508, 0.9742, 0.9664),
@@ -181,7 +205,7 @@ def test_pair_reads_the_offset_from_the_georeference(make_pair):
 
 @pytest.mark.parametrize("scene", PUBLISHED)
 def test_scores_are_those_of_another_implementation(scene):
-    folder = SCENES / scene / "rr"
+    folder = SCENES / scene
     if not folder.is_dir():
         pytest.skip("the scene is not here")
     pytest.importorskip("osgeo.gdal")
