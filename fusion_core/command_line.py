@@ -10,15 +10,14 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from . import __version__
 from .checkpoints import DETAIL_ORDERS, NORMALISATION, import_checkpoint
 from .checkpoints import METHODS as CHECKPOINT_METHODS
 from .errors import Cancelled, FusionError
 from .sensors import SENSORS
-from .train import TrainingSource, train_model
-from .weights import METHOD_TITLES, ModelCard, installed_models
+from .train_command import add_train
+from .weights import METHOD_TITLES, installed_models
 
 _told_to_end = threading.Event()
 
@@ -73,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
         _add_fuse,
-        _add_train,
+        add_train,
         _add_models,
         _add_assess,
         _add_reduce,
@@ -179,179 +178,6 @@ def _extent(text: str | None) -> tuple[float, float, float, float] | None:
             f"The extent {text} is not xmin,ymin,xmax,ymax: give four numbers."
         ) from None
     return xmin, ymin, xmax, ymax
-
-
-def _add_train(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
-    command = commands.add_parser("train", help="train a model from scratch")
-    command.set_defaults(command=_train)
-    command.add_argument("--method", choices=sorted(METHOD_TITLES), default="ssdiff")
-    command.add_argument(
-        "--bands", required=True, help="MS band names in the model's order: Blue,Green,Red,NIR"
-    )
-    command.add_argument("--ratio", type=int, default=4)
-    command.add_argument("--output", required=True, help="model file to write (.safetensors)")
-    command.add_argument("--id", help="the model's id; the output's name by default")
-    command.add_argument("--title", default="")
-    command.add_argument("--licence", default="", help="of the weights")
-    command.add_argument("--width", type=int, default=32, help="channels of the first level")
-    command.add_argument("--base-model", help="model file to start from")
-    command.add_argument(
-        "--derive-bands",
-        action="store_true",
-        help="make bands below 1000 nm that an image lacks from its others",
-    )
-    for name, what in (
-        ("--references", "MS images at the resolution to be restored; PAN is simulated"),
-        ("--pairs", "folders with pan.tif and ms.tif"),
-        ("--synthetic", "number of synthetic scenes"),
-    ):
-        command.add_argument(
-            name,
-            nargs="+",
-            action="append",
-            default=[],
-            metavar=("WEIGHT", "PATH"),
-            help=f"weight, then {what}",
-        )
-    command.add_argument("--validation-references", nargs="*", default=[], metavar="PATH")
-    command.add_argument("--validation-pairs", nargs="*", default=[], metavar="FOLDER")
-    command.add_argument("--validation-synthetic", type=int, default=0, metavar="COUNT")
-    command.add_argument("--iterations", type=int, default=5000)
-    command.add_argument(
-        "--stages",
-        default="1:64:8",
-        help="share of the training : patch size : batch size, comma separated, such as 0.7:32:32,1:64:8",
-    )
-    command.add_argument("--learning-rate", type=float, default=1e-3)
-    command.add_argument("--ema-decay", type=float, default=0.999)
-    command.add_argument("--dropout", type=float, default=0.2)
-    command.add_argument("--warm-up", type=int, default=200, help="iterations")
-    command.add_argument("--validate-every", type=int, default=500, help="iterations")
-    command.add_argument("--objective", default="x0", choices=("x0", "eps", "v"))
-    command.add_argument("--self-conditioning", type=float, default=0.0)
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--device", default="cpu")
-    command.add_argument("--precision", default="float32", choices=("float32", "bfloat16"))
-    command.add_argument("--threads", type=int, help="CPU threads")
-    command.add_argument("--checkpoint", help="file to resume from and save to")
-    return command
-
-
-def _train(parsed: argparse.Namespace) -> dict:
-    import shlex
-
-    import torch
-
-    from .execution.device import thread_count
-    from .training.trainer import Stage, TrainingSettings
-
-    sources = [
-        TrainingSource(kind, _weight(given[0]), tuple(given[1:]))
-        for kind in ("references", "pairs", "synthetic")
-        for given in getattr(parsed, kind)
-    ]
-    validation = [
-        TrainingSource(kind, 1.0, tuple(paths))
-        for kind, paths in (
-            ("references", parsed.validation_references),
-            ("pairs", parsed.validation_pairs),
-            (
-                "synthetic",
-                [str(parsed.validation_synthetic)] if parsed.validation_synthetic else [],
-            ),
-        )
-        if paths
-    ]
-    settings = TrainingSettings(
-        iterations=parsed.iterations,
-        stages=_stages(parsed.stages, Stage),
-        learning_rate=parsed.learning_rate,
-        ema_decay=parsed.ema_decay,
-        dropout=parsed.dropout,
-        warm_up=parsed.warm_up,
-        validate_every=parsed.validate_every,
-        objective=parsed.objective,
-        self_conditioning=parsed.self_conditioning,
-        seed=parsed.seed,
-        precision=parsed.precision,
-    )
-    band_names = tuple(name.strip() for name in parsed.bands.split(","))
-    card = ModelCard(
-        id=parsed.id or Path(parsed.output).stem,
-        method=parsed.method,
-        title=parsed.title,
-        ms_bands=len(band_names),
-        guide_bands=1,
-        ratio=parsed.ratio,
-        band_names=band_names,
-        options={"width": parsed.width},
-        tile=settings.stages[-1].patch,
-        objective=parsed.objective,
-        self_conditioning=parsed.self_conditioning > 0,
-        licence=parsed.licence,
-        training={
-            "data": "; ".join(_described(source) for source in sources),
-            "settings": json.dumps(asdict(settings)),
-            "command": shlex.join(["python", "-m", "fusion_core", *sys.argv[1:]]),
-        },
-    )
-    torch.set_num_threads(thread_count(parsed.threads))
-
-    def tell(progress) -> None:
-        judged = "" if progress.validation is None else f"  validation {progress.validation:.5f}"
-        if judged or progress.iteration % 50 == 0:
-            print(
-                f"{progress.iteration}/{progress.iterations}  loss {progress.loss:.5f}"
-                f"  {progress.seconds_left / 60:.1f} min left{judged}",
-                flush=True,
-            )
-
-    result = train_model(
-        parsed.output,
-        method=parsed.method,
-        band_names=band_names,
-        ratio=parsed.ratio,
-        sources=sources,
-        validation=validation,
-        settings=settings,
-        card=card,
-        base_model=parsed.base_model,
-        derive_bands=parsed.derive_bands,
-        checkpoint=parsed.checkpoint,
-        device=parsed.device,
-        progress=tell,
-    )
-    return {
-        "model": parsed.output,
-        "iterations": result.iterations,
-        "validation": result.best_validation,
-        "seconds": round(result.seconds, 1),
-    }
-
-
-def _described(source: TrainingSource) -> str:
-    """One source of training data in words, without folders that mean nothing elsewhere."""
-    if source.kind == "synthetic":
-        return f"{' '.join(source.paths)} synthetic scenes (weight {source.weight:g})"
-    names = " ".join("/".join(Path(path).parts[-2:]) for path in source.paths)
-    return f"{source.kind} {names} (weight {source.weight:g})"
-
-
-def _weight(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise FusionError(f"{text} is not a weight: give a number before the paths.") from None
-
-
-def _stages(text: str, stage: type) -> tuple:
-    try:
-        parts = [part.split(":") for part in text.split(",")]
-        return tuple(stage(float(until), int(patch), int(batch)) for until, patch, batch in parts)
-    except ValueError:
-        raise FusionError(
-            f"The stages {text} are not share:patch:batch, comma separated."
-        ) from None
 
 
 def _add_models(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:

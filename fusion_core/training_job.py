@@ -51,7 +51,7 @@ class TrainingJob:
         alternating: SSDiff only: spectral and spatial phases in turn (L-BAF).
         learning_rate: None for the measured one.
         patch, batch: PAN pixels of a patch and patches a batch, None for the measured ones that the scenes allow.
-        width: channels of the first level of a fresh network.
+        width: channels of the first level of a fresh network, None for that of the shipped models.
         checkpoint: file to resume from and save to; needs ``iterations``, with ``minutes`` alone nothing is exact.
         keep_on_cancel: write what is best so far when cancelled, if it beats the base.
         model: id of the model; the output's name where empty.
@@ -74,7 +74,7 @@ class TrainingJob:
     learning_rate: float | None = None
     patch: int | None = None
     batch: int | None = None
-    width: int = 32
+    width: int | None = None
     checkpoint: str | None = None
     keep_on_cancel: bool = True
     model: str = ""
@@ -165,7 +165,7 @@ def check_training(
     patch: int | None = None,
     batch: int | None = None,
     learning_rate: float | None = None,
-    width: int = 32,
+    width: int | None = None,
     checkpoint: str | None = None,
 ) -> ModelFile | None:
     """Refuse quickly what the training would refuse; nothing is read but headers.
@@ -246,7 +246,7 @@ def _check_wishes(
     patch: int | None,
     batch: int | None,
     learning_rate: float | None,
-    width: int,
+    width: int | None,
     base_model: str,
 ) -> None:
     if method not in METHOD_TITLES:
@@ -278,7 +278,7 @@ def _check_wishes(
         raise FusionError(f"The batch size is {batch} but must be 1 or more.")
     if learning_rate is not None and not 0 < learning_rate < 1:
         raise FusionError(f"The learning rate is {learning_rate:g} but must lie between 0 and 1.")
-    if width < WIDTH_STEP or width % WIDTH_STEP:
+    if width is not None and (width < WIDTH_STEP or width % WIDTH_STEP):
         raise FusionError(f"The width is {width} but must be a multiple of {WIDTH_STEP}.")
 
 

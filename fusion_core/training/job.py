@@ -67,6 +67,9 @@ FROM_NOTHING = {
         learning_rate=1e-3, pixels=32 * 32 * 32, patch=32, ema_decay=0.998, warm_up=100
     ),
 }
+WIDTHS = {"ddrf": 16, "ssdiff": 32}
+"""Of fresh networks, and of the shipped ones."""
+
 PHASE = 25
 """Iterations of a spectral or spatial phase."""
 
@@ -415,7 +418,7 @@ def _card(
         guide_bands=1,
         ratio=scenes[0].ratio,
         band_names=bands if all(bands) else (),
-        options={"width": job.width},
+        options={"width": job.width or WIDTHS[job.method]},
         licence=job.licence,
     )
 
