@@ -40,6 +40,7 @@ class DiffusionPansharpeningPlugin:
         for text, handler in (
             ("SSDiff…", partial(self.open_algorithm, "ssdiff")),
             ("DDRF…", partial(self.open_algorithm, "ddrf")),
+            (tr("Adapt a model…"), partial(self.open_algorithm, "train")),
             (tr("Settings…"), self.open_settings),
         ):
             action = QAction(QIcon(str(ICON_FILE)), text, parent)

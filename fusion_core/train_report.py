@@ -36,10 +36,11 @@ def training_page(report: TrainingReport, version: str) -> str:
         "<h2>Course of the training</h2>",
         f'<div class="pictures">{_charts(report)}</div>',
     ]
-    if report.pictures:
+    shown = [name for name in _PICTURES if name in report.pictures]
+    if shown:
         sections += [
             "<h2>Pictures</h2>\n<p>Part of the held-out quarter, pixel by pixel, all at the same stretch.</p>",
-            picture_row((_PICTURES.get(name, name), p) for name, p in report.pictures.items()),
+            picture_row((_PICTURES[name], report.pictures[name]) for name in shown),
         ]
     sections += [
         "<h2>What the figures mean</h2>",

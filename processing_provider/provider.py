@@ -12,6 +12,7 @@ from .import_checkpoint import ImportCheckpointAlgorithm
 from .reduced_resolution import ReducedResolutionAlgorithm
 from .sample_scene import SampleSceneAlgorithm
 from .ssdiff import SsdiffAlgorithm
+from .train import TrainAlgorithm
 
 
 class DiffusionPansharpeningProvider(QgsProcessingProvider):
@@ -40,6 +41,7 @@ class DiffusionPansharpeningProvider(QgsProcessingProvider):
             DdrfAlgorithm,
             AssessQualityAlgorithm,
             ReducedResolutionAlgorithm,
+            TrainAlgorithm,
             ImportCheckpointAlgorithm,
             SampleSceneAlgorithm,
         ):

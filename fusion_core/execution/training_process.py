@@ -13,8 +13,8 @@ from .training_messages import job_message, read_progress, read_report, scene_me
 from .worker_process import WorkerProcess
 
 POLL_SECONDS = 0.1
-ANSWER_SECONDS = 10.0
-"""How long the child may take to notice that it shall stop: an iteration on a slow computer."""
+ANSWER_SECONDS = 20.0
+"""How long the child may take to notice that it shall stop: an iteration or a validation on a slow computer."""
 
 FINISH_SECONDS = 120.0
 """How long it may then take to judge and write what it has."""
@@ -35,7 +35,7 @@ def train_in_worker(
         python: interpreter with torch, as ``interpreter.find_interpreter`` gives it.
         progress: told what the child tells, on the calling thread.
         cancelled: asked ten times a second.  The child is then asked for its best so far, and ended by force if it does
-            not answer in time.
+            not answer in time or has not begun to train.
 
     Raises:
         FusionError: as ``run_training``, or the child does not start or dies; the sentence says why.
@@ -76,9 +76,8 @@ def _follow(
             continue
         content, arrays = message
         kind = content["type"]
-        if kind == "started":
+        if kind == "progress":
             training = True
-        elif kind == "progress":
             progress(read_progress(content))
         elif kind == "stopping":
             deadline = time.monotonic() + FINISH_SECONDS

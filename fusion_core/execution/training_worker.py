@@ -48,7 +48,6 @@ def _train(job: TrainingJob, output: str, inbox: queue.Queue, answers: BinaryIO)
         # Imported late, so that a missing package is told like any other error.
         from fusion_core.training.job import run_training
 
-        write_message(answers, {"type": "started"})
         # Importing torch took of the time that the user gave.
         spent = job.seconds_spent + time.monotonic() - STARTED
         report = run_training(

@@ -58,8 +58,13 @@ def desktop(qgis_app):
 
 def test_menu_entries_and_provider_come_and_go(desktop):
     interface, plugin = desktop
-    assert [menu for menu, _ in interface.entries] == 3 * ["Diffusion Pansharpening"]
-    assert [action.text() for _, action in interface.entries] == ["SSDiff…", "DDRF…", "Settings…"]
+    assert [menu for menu, _ in interface.entries] == 4 * ["Diffusion Pansharpening"]
+    assert [action.text() for _, action in interface.entries] == [
+        "SSDiff…",
+        "DDRF…",
+        "Adapt a model…",
+        "Settings…",
+    ]
     registry = QgsApplication.processingRegistry()
     assert registry.providerById(PROVIDER) is not None
     plugin.unload()
@@ -71,7 +76,7 @@ def test_loads_twice(desktop):
     interface, plugin = desktop
     plugin.unload()
     plugin.initGui()
-    assert len(interface.entries) == 3
+    assert len(interface.entries) == 4
     assert QgsApplication.processingRegistry().algorithmById(f"{PROVIDER}:ssdiff") is not None
 
 

@@ -39,6 +39,22 @@ PARAMETERS = {
         "MODEL",
     },
     "reducedresolution": {"PAN", "MS", "SENSOR", "PAN_REDUCED", "MS_REDUCED", "REFERENCE"},
+    "train": {
+        "PAN",
+        "MS",
+        "METHOD",
+        "BASE_MODEL",
+        "ITERATIONS",
+        "MINUTES",
+        "SEED",
+        "DEVICE",
+        "BANDS",
+        "SENSOR",
+        "MASK",
+        "ALTERNATING",
+        "MODEL",
+        "REPORT",
+    },
     "samplescene": {"SIZE", "BANDS", "RATIO", "SEED", "PAN", "MS", "REFERENCE"},
 }
 

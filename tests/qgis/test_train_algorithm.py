@@ -1,0 +1,420 @@
+"""Training inside QGIS."""
+
+from __future__ import annotations
+
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("qgis.core", reason="QGIS is not importable from this Python")
+pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from qgis.core import (
+    QgsApplication,
+    QgsProcessingAlgRunnerTask,
+    QgsProcessingContext,
+    QgsProcessingException,
+    QgsProcessingFeedback,
+    QgsProcessingModelAlgorithm,
+    QgsProcessingModelChildAlgorithm,
+    QgsProcessingModelChildParameterSource,
+    QgsProcessingModelOutput,
+    QgsProcessingModelParameter,
+    QgsProcessingParameterRasterLayer,
+    QgsProject,
+    QgsRasterLayer,
+)
+from qgis.PyQt.QtCore import QByteArray
+from qgis.PyQt.QtSvg import QSvgRenderer
+from qgis.PyQt.QtWidgets import QComboBox
+
+from fusion_core.raster.geotiff import read_bands, write_geotiff
+from fusion_core.raster.sample_scene_files import write_sample_scene
+from fusion_core.sample_scene import make_sample_scene
+from fusion_core.weights import read_model
+from tests.core.networks import write_model
+
+
+def create():
+    return QgsApplication.processingRegistry().createAlgorithmById("diffusionpansharpening:train")
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory) -> dict[str, str]:
+    """Files of a sample scene that is just large enough to train on."""
+    folder = tmp_path_factory.mktemp("large")
+    paths = {name: str(folder / f"{name}.tif") for name in ("pan", "ms", "reference")}
+    write_sample_scene(make_sample_scene(256), *paths.values())
+    return paths
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> str:
+    """A base model that adds nothing to interpolation, so that any training of it helps."""
+    names = ("Blue", "Green", "Red", "NIR")
+    path = tmp_path_factory.mktemp("base") / "base.safetensors"
+    return write_model(path, "ddrf", strength=0.0, band_names=names)
+
+
+@pytest.fixture
+def parameters(plugin, large, base, tmp_path) -> dict:
+    return {
+        "PAN": large["pan"],
+        "MS": large["ms"],
+        "METHOD": "ddrf",
+        "BASE_MODEL": base,
+        "ITERATIONS": 3,
+        "DEVICE": "cpu",
+        "MODEL": str(tmp_path / "adapted.safetensors"),
+        "REPORT": str(tmp_path / "report.html"),
+    }
+
+
+class Page(HTMLParser):
+    """What a page consists of; a page that does not close what it opens is refused."""
+
+    EMPTY = ("meta", "img", "path", "polyline", "circle")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open, self.tags, self.addresses = [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes) -> None:
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attributes if name in ("src", "href")]
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
+
+
+def check_report(path: str) -> None:
+    text = Path(path).read_text(encoding="utf-8")
+    page = Page(text)
+    assert all(address.startswith("data:") for address in page.addresses)
+    assert page.tags.count("img") == 4 and page.tags.count("svg") == 4
+    for words in ("held-out quarter", "bicubic interpolation", "MTF-GLP", "base model", "ERGAS"):
+        assert words in text
+    for drawing in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
+        assert QSvgRenderer(QByteArray(drawing.encode())).isValid()
+
+
+def test_trains_reports_and_the_model_fuses(parameters, tmp_path):
+    import processing
+
+    results = processing.run(create(), parameters)
+    assert results == {name: parameters[name] for name in ("MODEL", "REPORT")}
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["adapted.safetensors", "report.html"]
+    card = read_model(results["MODEL"]).card
+    assert (card.id, card.method, card.band_names) == (
+        "adapted",
+        "ddrf",
+        ("Blue", "Green", "Red", "NIR"),
+    )
+    assert card.training["iterations"] == "3 of 3"
+    check_report(results["REPORT"])
+    fused = processing.run(
+        "diffusionpansharpening:ddrf",
+        {
+            "PAN": parameters["PAN"],
+            "MS": parameters["MS"],
+            "MODEL": results["MODEL"],
+            "DEVICE": "cpu",
+            "OUTPUT": str(tmp_path / "fused.tif"),
+        },
+    )
+    assert read_bands(fused["OUTPUT"])[0].shape == (4, 256, 256)
+
+
+def test_two_scenes_and_a_mask(parameters, large, tmp_path):
+    import processing
+
+    moved = {name: str(tmp_path / f"moved_{name}.tif") for name in ("pan", "ms")}
+    for name, path in moved.items():
+        pixels, info = read_bands(large[name])
+        grid = list(info.geotransform)
+        grid[0] += 10000
+        write_geotiff(
+            path, pixels, geotransform=tuple(grid), crs_wkt=info.crs_wkt, band_names=info.band_names
+        )
+    clouds, info = read_bands(large["ms"])
+    mask = np.zeros((1, *clouds.shape[1:]), np.uint8)
+    mask[:, :8, :8] = 1
+    write_geotiff(
+        str(tmp_path / "mask.tif"), mask, geotransform=info.geotransform, crs_wkt=info.crs_wkt
+    )
+    project = QgsProject.instance()
+    layer = QgsRasterLayer(large["ms"], "ms")
+    project.addMapLayer(layer)
+    feedback = QgsProcessingFeedback()
+    try:
+        results = processing.run(
+            create(),
+            {
+                **parameters,
+                "PAN": [large["pan"], moved["pan"]],
+                "MS": [moved["ms"], layer.id()],
+                "MASK": str(tmp_path / "mask.tif"),
+                "REPORT": None,
+            },
+            feedback=feedback,
+        )
+    finally:
+        project.clear()
+    assert set(results) == {"MODEL"}
+    # The order is that of PAN.
+    assert "Training on ms.tif, moved_ms.tif" in feedback.textLog()
+
+
+def test_the_log_tells_the_course(parameters):
+    import processing
+
+    feedback, shares = QgsProcessingFeedback(), []
+    feedback.progressChanged.connect(shares.append)
+    processing.run(create(), {**parameters, "ITERATIONS": 12}, feedback=feedback)
+    log = feedback.textLog()
+    assert re.search(r"Iteration 12 of 12, 0 s left, loss 0\.\d{4}; held-out quarter: SAM \d", log)
+    for row in ("bicubic", "MTF-GLP-HPM", "base", "trained"):
+        assert f"{row}: SAM" in log
+    assert "On the held-out quarter the trained weights are" in log
+    assert shares[-1] == 100
+
+
+def children() -> list[str]:
+    """Process ids of this process's living training workers."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if "training_worker" in (entry / "cmdline").read_text():
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                found += [entry.name] if fields[0] != "Z" else []
+        except (OSError, IndexError):
+            continue
+    return found
+
+
+class Run:
+    """A run in the background; kept until the process ends, as Qt's objects die on no other thread."""
+
+    kept: list[Run] = []  # noqa: RUF012
+
+    def __init__(self, parameters: dict) -> None:
+        self.kept.append(self)
+        self.context, self.feedback = QgsProcessingContext(), QgsProcessingFeedback()
+        self.context.setProject(QgsProject.instance())
+        self.algorithm = create()
+        self.task = QgsProcessingAlgRunnerTask(
+            self.algorithm, parameters, self.context, self.feedback
+        )
+        self.ended = []
+        self.task.executed.connect(lambda ok, results: self.ended.append((ok, results)))
+        QgsApplication.taskManager().addTask(self.task)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_cancel_keeps_what_is_better(parameters, wait_until, tmp_path):
+    run = Run({**parameters, "ITERATIONS": 100_000})
+    wait_until(lambda: "Iteration 10" in run.feedback.textLog())
+    run.task.cancel()
+    assert wait_until(lambda: run.ended) < 10
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["adapted.safetensors", "report.html"]
+    assert "the model was written all the same" in run.feedback.textLog()
+    assert read_model(parameters["MODEL"]).card.training["iterations"].endswith("of 100000")
+    assert "cancelled" in Path(parameters["REPORT"]).read_text(encoding="utf-8")
+    assert children() == []
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_cancel_before_training_leaves_nothing(parameters, wait_until, tmp_path):
+    run = Run({**parameters, "ITERATIONS": 100_000})
+    wait_until(children)
+    run.task.cancel()
+    assert wait_until(lambda: run.ended) < 3
+    assert run.ended[0][0] is False
+    assert "Cancelled: nothing was written." in run.feedback.textLog()
+    assert children() == [] and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_a_child_that_dies_is_one_sentence(parameters, wait_until, tmp_path):
+    import os
+    import signal
+
+    run = Run({**parameters, "ITERATIONS": 100_000})
+    wait_until(lambda: "Iteration" in run.feedback.textLog())
+    os.kill(int(children()[0]), signal.SIGKILL)
+    wait_until(lambda: run.ended)
+    assert run.ended[0][0] is False
+    assert "killed, most likely because memory ran out" in run.feedback.textLog()
+    assert "train on a smaller scene" in run.feedback.textLog()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"PAN": None}, "PAN is missing"),
+        ({"MS": []}, "MS is missing"),
+        ({"MS": "/nowhere.tif"}, "nowhere.tif cannot be opened"),
+        ({"MASK": "/nowhere.tif"}, "nowhere.tif cannot be opened"),
+        ({"PAN": "MS", "MS": "PAN"}, "swapped"),
+        ({"METHOD": "unet"}, "METHOD is unet: choose one of ddrf, ssdiff"),
+        ({"METHOD": "ssdiff"}, "is for DDRF"),
+        ({"BASE_MODEL": "nothing"}, "There is no model called nothing"),
+        ({"BASE_MODEL": "none", "ITERATIONS": None}, "give MINUTES or ITERATIONS"),
+        ({"ITERATIONS": 0}, "ITERATIONS is 0: give a whole number from 1"),
+        ({"MINUTES": "soon"}, "MINUTES is soon: give a whole number from 1"),
+        ({"ALTERNATING": True}, "choose SSDiff"),
+        ({"SENSOR": "Sputnik"}, "SENSOR is Sputnik: choose one of"),
+        ({"BANDS": "Blue,Green"}, "band"),
+        ({"MODEL": "/nowhere/a.safetensors"}, "Nothing can be written in /nowhere"),
+        ({"MODEL": "model.html"}, ".safetensors"),
+        ({"REPORT": "/nowhere/a.html"}, "Nothing can be written in /nowhere"),
+    ],
+)
+def test_bad_inputs_are_refused_at_once(parameters, large, wrong, sentence):
+    files = {"PAN": large["pan"], "MS": large["ms"]}
+    wrong = {k: files.get(v, v) if isinstance(v, str) else v for k, v in wrong.items()}
+    accepted, message = create().checkParameterValues(
+        {**parameters, **wrong}, QgsProcessingContext()
+    )
+    assert not accepted
+    assert sentence in message
+    assert message.count("\n") == 0
+
+
+def test_small_scenes_are_refused(parameters, scene):
+    accepted, message = create().checkParameterValues(
+        {**parameters, "PAN": scene.pan, "MS": scene.ms}, QgsProcessingContext()
+    )
+    assert not accepted and "choose a larger scene" in message
+
+
+def test_failure_is_told_in_its_own_words(parameters, tmp_path):
+    import processing
+
+    with pytest.raises(QgsProcessingException, match="no device called tpu"):
+        processing.run(create(), {**parameters, "DEVICE": "tpu"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_good_parameters_pass_and_torch_stays_out(parameters):
+    loaded = "torch" in sys.modules
+    for good in ({}, {"MINUTES": 5, "ITERATIONS": None}, {"MASK": []}, {"REPORT": None}):
+        assert create().checkParameterValues({**parameters, **good}, QgsProcessingContext()) == (
+            True,
+            "",
+        )
+    assert ("torch" in sys.modules) == loaded
+
+
+def test_qgis_process(parameters, qgis_process, tmp_path):
+    outcome = qgis_process.run("train", **parameters)
+    assert outcome.status == 0, outcome.output
+    assert f"MODEL:\t{parameters['MODEL']}" in outcome.output
+    assert "held-out quarter" in outcome.output
+    assert outcome.left_running() == []
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["adapted.safetensors", "report.html"]
+    refused = qgis_process.run("train", **{**parameters, "BASE_MODEL": "nothing"})
+    assert refused.status != 0 and "There is no model called nothing" in refused.output
+
+
+def train_and_fuse(base: str) -> QgsProcessingModelAlgorithm:
+    """PAN, MS -> train -> ddrf with the model that training made."""
+    source = QgsProcessingModelChildParameterSource
+    chain = QgsProcessingModelAlgorithm("train and fuse", "tests")
+    for name in ("PAN", "MS"):
+        chain.addModelParameter(
+            QgsProcessingParameterRasterLayer(name, name), QgsProcessingModelParameter(name)
+        )
+    images = {name: source.fromModelParameter(name) for name in ("PAN", "MS")}
+    cpu = {"DEVICE": source.fromStaticValue("cpu")}
+    steps = (
+        (
+            "train",
+            {
+                **images,
+                **cpu,
+                "METHOD": source.fromStaticValue("ddrf"),
+                "BASE_MODEL": source.fromStaticValue(base),
+                "ITERATIONS": source.fromStaticValue(2),
+            },
+        ),
+        ("ddrf", {**images, **cpu, "MODEL": source.fromChildOutput("train", "MODEL")}),
+    )
+    for name, sources in steps:
+        step = QgsProcessingModelChildAlgorithm(f"diffusionpansharpening:{name}")
+        step.setChildId(name)
+        for parameter, given in sources.items():
+            step.addParameterSources(parameter, [given])
+        chain.addChildAlgorithm(step)
+    fuse = chain.childAlgorithm("ddrf")
+    output = QgsProcessingModelOutput("RESULT")
+    output.setChildId("ddrf")
+    output.setChildOutputName("OUTPUT")
+    fuse.setModelOutputs({"RESULT": output})
+    chain.setChildAlgorithm(fuse)
+    chain.updateDestinationParameters()
+    return chain
+
+
+def test_model_feeds_the_next_step_of_a_graphical_model(
+    plugin, large, base, tmp_path, qgis_process
+):
+    import processing
+
+    chain, target = train_and_fuse(base), str(tmp_path / "a.tif")
+    assert list(chain.dependsOnChildAlgorithms("ddrf")) == [
+        "train"
+    ] or chain.dependsOnChildAlgorithms("ddrf") == {"train"}
+    results = processing.run(chain, {"PAN": large["pan"], "MS": large["ms"], "ddrf:RESULT": target})
+    assert results["ddrf:RESULT"] == target
+    path, target = str(tmp_path / "chain.model3"), str(tmp_path / "b.tif")
+    assert chain.toFile(path)
+    outcome = qgis_process(
+        "run", path, "--", f"PAN={large['pan']}", f"MS={large['ms']}", f"ddrf:RESULT={target}"
+    )
+    assert outcome.status == 0, outcome.output
+    assert read_bands(target)[0].shape == (4, 256, 256)
+
+
+def test_the_modeler_offers_the_model(plugin, qgis_app, base):
+    from processing.modeler.ModelerParametersDialog import ModelerParametersDialog
+
+    chain = train_and_fuse(base)
+    registry = QgsApplication.processingRegistry()
+    algorithm = registry.createAlgorithmById("diffusionpansharpening:ddrf")
+    window = ModelerParametersDialog(algorithm, chain, "ddrf")
+    editor = window.widget.widget.wrappers["MODEL"]
+    offered = [
+        box.itemText(row) for box in editor.findChildren(QComboBox) for row in range(box.count())
+    ]
+    assert any(text.startswith("“Model” from algorithm") for text in offered), offered
+    window.close()
+
+
+def test_dialog_takes_one_scene_or_several(plugin, project, large):
+    from processing.gui.AlgorithmDialog import AlgorithmDialog
+
+    project.addMapLayers([QgsRasterLayer(large[name], name) for name in ("pan", "ms")])
+    window = AlgorithmDialog(create())
+    (pan,), (ms,) = (project.mapLayersByName(name) for name in ("pan", "ms"))
+    window.setParameters({"PAN": pan.id(), "MS": [ms.id()]})
+    values = window.createProcessingParameters()
+    assert (values["PAN"], values["MS"], values["BASE_MODEL"]) == (pan.id(), ms.id(), "auto")
+    assert values.get("MASK") in (None, "")
+    several = [large["pan"], large["reference"]]
+    window.setParameters({"PAN": several, "MS": several, "BASE_MODEL": "none"})
+    values = window.createProcessingParameters()
+    assert (values["PAN"], values["BASE_MODEL"]) == (several, "none")
+    window.close()
