@@ -147,7 +147,16 @@ class TrainingReport:
 
     def as_dict(self) -> dict[str, object]:
         """As JSON can hold it: everything but the pictures."""
-        return {key: value for key, value in vars(self).items() if key != "pictures"}
+        return {key: _as_json(value) for key, value in vars(self).items() if key != "pictures"}
+
+
+def _as_json(value: object) -> object:
+    """JSON has no infinity, the ERGAS of weights that broke down."""
+    if isinstance(value, dict):
+        return {key: _as_json(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_as_json(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_training(

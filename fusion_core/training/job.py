@@ -25,7 +25,7 @@ from ..training_scenes import TrainingScene
 from ..weights import METHOD_TITLES, ModelCard, ModelFile, load_network, read_model, save_model
 from .judging import LARGEST_WINDOW, METRICS, SceneJudge, measured
 from .scene_patches import PATCHES, ScenePatchSampler
-from .trainer import Judgement, Stage, TrainingResult, TrainingSettings, train
+from .trainer import Diverged, Judge, Judgement, Stage, TrainingResult, TrainingSettings, train
 
 FEWEST = 20
 """Iterations below which a training is not worth beginning."""
@@ -131,6 +131,7 @@ class _Run:
         self.card = _card(job, output, self.base, self.scenes)
         self.losses: list[tuple[int, float]] = []
         self.stopped = False
+        self.diverged = False
 
     def report(self) -> TrainingReport:
         job, base = self.job, self.base
@@ -165,17 +166,7 @@ class _Run:
                 score = figures["ERGAS"] if _better(figures, before, True) else math.inf
                 return Judgement(score, {**figures, "seconds": self._seconds()})
 
-            result = train(
-                network,
-                sampler,
-                judge,
-                settings,
-                device=self.device,
-                threads=self.threads,
-                checkpoint=Path(job.checkpoint) if job.checkpoint else None,
-                progress=self._progress,
-                enough=self._enough(validation_seconds),
-            )
+            result = self._trained(network, sampler, judge, settings, validation_seconds)
             # As the file holds them, so that what is promised of it was measured on it.
             state = {
                 name: value.half().float() if value.is_floating_point() else value
@@ -209,6 +200,34 @@ class _Run:
             settings=self._described(settings, result),
             pictures=pictures,
         )
+
+    def _trained(
+        self,
+        network: FusionNetwork,
+        sampler: ScenePatchSampler,
+        judge: Judge,
+        settings: TrainingSettings,
+        validation_seconds: float,
+    ) -> TrainingResult:
+        job = self.job
+        try:
+            return train(
+                network,
+                sampler,
+                judge,
+                settings,
+                device=self.device,
+                threads=self.threads,
+                checkpoint=Path(job.checkpoint) if job.checkpoint else None,
+                progress=self._progress,
+                enough=self._enough(validation_seconds),
+            )
+        except Diverged as error:
+            if self.base is None:
+                raise
+            # There is still the base, and perhaps something better from before.
+            self.diverged = True
+            return error.result
 
     def _seconds(self) -> float:
         return round(time.monotonic() - self.started, 2)
@@ -298,6 +317,8 @@ class _Run:
             f"ERGAS {before['ERGAS']:.3f} before and {after['ERGAS']:.3f} after ({change:+.1f} %), "
             f"SAM {before['SAM']:.3f} and {after['SAM']:.3f}"
         )
+        if self.diverged:
+            figures += "; the training diverged, so try a lower learning rate"
         if helped:
             return (
                 "trained",
@@ -465,7 +486,7 @@ def _settings(
         seed=job.seed,
         precision=precision,
         dropout=0.0,
-        save_every=50,
+        save_every=20,
         chunk=max(1, 2 * 64 * 64 // patch**2) if device.type == "cpu" else 0,
         frozen_statistics=base is not None,
         phase=PHASE if job.alternating else 0,

@@ -74,6 +74,21 @@ class TrainingSettings:
     phase: int = 0
 
 
+class Diverged(FusionError):
+    """The loss is no number any more.
+
+    Attributes:
+        result: what was best until then.
+    """
+
+    def __init__(self, iteration: int, result: TrainingResult) -> None:
+        super().__init__(
+            f"The training diverged at iteration {iteration}: "
+            "lower the learning rate or check the scenes for wild values."
+        )
+        self.result = result
+
+
 class Sampler(Protocol):
     """Where patches come from; a batch depends on the seed and its iteration number alone."""
 
@@ -133,7 +148,8 @@ def train(
         enough: asked at every iteration; the training ends there with what is best so far.
 
     Raises:
-        FusionError: the loss is not a number, or the checkpoint belongs to other settings.
+        Diverged: the loss is not a number.
+        FusionError: the checkpoint belongs to other settings.
         Cancelled: ``cancelled`` said so.
     """
     device = torch.device(device)
@@ -164,10 +180,7 @@ def train(
                 raise Cancelled
             loss = _iterate(gradients, sampler, optimiser, settings, state.iteration, device)
             if not math.isfinite(loss):
-                raise FusionError(
-                    f"The training diverged at iteration {state.iteration}: "
-                    "lower the learning rate or check the scenes for wild values."
-                )
+                raise Diverged(state.iteration, _result(state, average, started))
             average.update(network)
             state.iteration += 1
             state.loss = loss if state.loss is None else 0.98 * state.loss + 0.02 * loss
@@ -186,6 +199,10 @@ def train(
                 break
     finally:
         gradients.close()
+    return _result(state, average, started)
+
+
+def _result(state: _LoopState, average: ExponentialMovingAverage, started: float) -> TrainingResult:
     best = state.best_weights or average.network.state_dict()
     seconds = time.monotonic() - started
     return TrainingResult(best, state.iteration, state.best, seconds, state.history)
