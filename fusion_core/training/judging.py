@@ -63,51 +63,59 @@ class SceneJudge:
         )
         self._pan_scale = scene.pan_scale if percent else card.normalisation
 
-    @cached_property
-    def lms(self) -> np.ndarray:
-        """MS interpolated to the whole grid of the reference, float32 (C, h, w)."""
-        rows, cols = (
-            cubic_matrix(upsampling_positions(size * self.scene.ratio, self.scene.ratio), size)
-            for size in self.scene.ms.shape[1:]
+    def _lms(self, rows: tuple[int, int], cols: tuple[int, int]) -> np.ndarray:
+        """MS interpolated to pixels from and below; beyond the scene its edge repeats, as in fusing."""
+        row_weights, col_weights = (
+            cubic_matrix(upsampling_positions(last - first, self.scene.ratio, first), size)
+            for (first, last), size in zip((rows, cols), self.scene.ms.shape[1:])
         )
-        return (rows @ self.scene.ms.astype(np.float64) @ cols.T).astype(np.float32)
+        return (row_weights @ self.scene.ms.astype(np.float64) @ col_weights.T).astype(np.float32)
 
     @cached_property
     def bicubic(self) -> np.ndarray:
         """LMS on the judged window."""
-        return self.lms[self._cut]
+        row, col, height, width = self.window
+        return self._lms((row, row + height), (col, col + width))
 
     @cached_property
     def mtf_glp(self) -> np.ndarray:
         """MTF-GLP-HPM on the judged window, delivered."""
         scene = self.scene
-        fused = mtf_glp_hpm(scene.pan[None], scene.ms, self.lms, scene.ratio, scene.gains)
+        height, width = scene.pan.shape
+        lms = self._lms((0, height), (0, width))
+        fused = mtf_glp_hpm(scene.pan[None], scene.ms, lms, scene.ratio, scene.gains)
         return self.delivered(fused[self._cut])
 
     @cached_property
     def _tiles(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, np.ndarray]:
         """Guide, MS and LMS of all tiles, and their first pixels."""
         scene, ratio, tile = self.scene, self.scene.ratio, self.card.tile
-        pan = scene.pan[None] / np.float32(self._pan_scale)
-        ms, lms = (image / self._ms_scale[:, None, None] for image in (scene.ms, self.lms))
+        rows, cols = self.plan.rows, self.plan.cols
+        (top, bottom), (left, right) = rows.covered, cols.covered
+
+        def repeated(image: np.ndarray, step: int) -> np.ndarray:
+            down = np.clip(np.arange(top // step, bottom // step), 0, image.shape[1] - 1)
+            across = np.clip(np.arange(left // step, right // step), 0, image.shape[2] - 1)
+            return image[:, down[:, None], across]
+
         origins = np.array(
             [
-                (self.plan.rows.position(i), self.plan.cols.position(j))
-                for i in range(self.plan.rows.first, self.plan.rows.last + 1)
-                for j in range(self.plan.cols.first, self.plan.cols.last + 1)
+                (rows.position(i), cols.position(j))
+                for i in range(rows.first, rows.last + 1)
+                for j in range(cols.first, cols.last + 1)
             ]
         )
 
         def cut(image: np.ndarray, step: int) -> torch.Tensor:
-            parts = []
-            for row, col in origins // step:
-                # Beyond the scene its edge repeats.
-                rows = np.clip(np.arange(row, row + tile // step), 0, image.shape[1] - 1)
-                cols = np.clip(np.arange(col, col + tile // step), 0, image.shape[2] - 1)
-                parts.append(image[:, rows[:, None], cols])
+            side = tile // step
+            starts = (origins - (top, left)) // step
+            parts = [image[:, r : r + side, c : c + side] for r, c in starts]
             return torch.from_numpy(np.stack(parts).astype(np.float32))
 
-        return cut(pan, 1), cut(ms, ratio), cut(lms, 1), origins
+        scale = self._ms_scale[:, None, None]
+        lms = self._lms((top, bottom), (left, right))
+        guide = cut(repeated(scene.pan[None], 1) / np.float32(self._pan_scale), 1)
+        return guide, cut(repeated(scene.ms, ratio) / scale, ratio), cut(lms / scale, 1), origins
 
     @cached_property
     def _value_range(self) -> tuple[torch.Tensor, torch.Tensor]:

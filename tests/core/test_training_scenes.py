@@ -10,6 +10,7 @@ import pytest
 pytest.importorskip("osgeo.gdal")
 
 from fusion_core.errors import FusionError
+from fusion_core.quality.lowpass import lowpass
 from fusion_core.raster.geotiff import read_bands
 from fusion_core.reduce import reduce_pair
 from fusion_core.training.scene_patches import SceneAugmentation, ScenePatchSampler
@@ -18,22 +19,30 @@ from fusion_core.training_scenes import TrainingScene, held_out_quarter, load_tr
 NAMES = ("Blue", "Green", "Red", "NIR")
 
 
-def scene(height: int = 96, width: int = 128, ratio: int = 4, seed: int = 0) -> TrainingScene:
-    """Random smooth fields, PAN their mean."""
+def scene(
+    height: int = 96, width: int = 128, ratio: int = 4, seed: int = 0, alike: bool = False
+) -> TrainingScene:
+    """Smooth random fields, PAN their mean; where the bands are alike PAN tells all there is to know."""
     rng = np.random.default_rng(seed)
-    coarse = rng.random((4, height // 8, width // 8)).repeat(8, axis=1).repeat(8, axis=2)
-    reference = (100 + 800 * coarse + 20 * rng.random((4, height, width))).astype(np.float32)
-    blocks = reference.reshape(4, height // ratio, ratio, width // ratio, ratio)
+    fields = rng.random((4, height, width))
+    for axis in (1, 2):
+        fields = sum(np.roll(fields, shift, axis) for shift in range(4)) / 4
+    fields = np.clip(0.5 + 2 * (fields - 0.5), 0, 1)
+    if alike:
+        shares = np.array([0.2, 0.4, 0.7, 1.0])[:, None, None]
+        fields = shares * fields[:1] + 0.3 * (1 - shares)
+    reference = (100 + 800 * fields).astype(np.float32)
+    gains = (0.3,) * 4
     valid = np.ones((height, width), bool)
     return TrainingScene(
         name="scene",
         reference=reference,
         pan=reference.mean(axis=0),
-        ms=blocks.mean(axis=(2, 4)),
+        ms=lowpass(reference, ratio, (height // ratio, width // ratio), gains).astype(np.float32),
         valid=valid,
         ratio=ratio,
         sensor="unknown",
-        gains=(0.3,) * 4,
+        gains=gains,
         band_names=NAMES,
         ms_scale=np.full(4, 900, np.float32),
         ms_limits=np.array([[100, 920]] * 4, np.float32),
@@ -172,7 +181,7 @@ def test_plain_patches_are_wald_pairs():
         batch.guide[:, 0].numpy(), batch.reference.mean(dim=1).numpy(), atol=1e-5
     )
     blocks = batch.reference.unfold(2, 4, 4).unfold(3, 4, 4).mean(dim=(-1, -2))
-    assert float((batch.ms - blocks).abs().mean()) < 0.2 * float(blocks.std())
+    assert float((batch.ms - blocks).abs().mean()) < 0.4 * float(blocks.std())
     error = (batch.lms - batch.reference).abs().mean()
     shifted = (batch.lms[..., 1:, 1:] - batch.reference[..., :-1, :-1]).abs().mean()
     assert error < shifted
