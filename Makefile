@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint install package clean \
-    bench-accuracy bench-full-resolution bench-steps bench-pictures
+    bench-accuracy bench-full-resolution bench-steps bench-pictures bench-adaptation
 
 NAME := diffusion_pansharpening
 VERSION = $(shell sed -n 's/^version=//p' metadata.txt)
@@ -49,6 +49,9 @@ bench-steps: setup  ## Quality against network calls and solver; csv in build, p
 
 bench-pictures: setup  ## Results at full resolution side by side, in build/pictures
 	$(PYTHON) benchmarks/pictures.py $(SCENES)
+
+bench-adaptation: setup  ## Adapt models to scenes in five minutes on two cores; L-BAF; csv in build
+	$(PYTHON) benchmarks/adaptation.py $(SCENES)
 
 lint: setup  ## Check format, style and security
 	.venv/bin/ruff check .
