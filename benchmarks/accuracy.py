@@ -7,7 +7,9 @@ whether a factor on all numbers of a scene changes what a model reaches.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +53,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--full", action="store_true", help="at full resolution")
     parser.add_argument("--no-classical", action="store_true", help="leave those methods out")
     parser.add_argument("--gain", type=float, action="append", help="factors on all numbers")
+    parser.add_argument(
+        "--consistency",
+        type=int,
+        action="append",
+        help="how often estimates are moved towards MS, to compare; the model's own by default",
+    )
     parser.add_argument("--steps", type=int, action="append", help="network calls to compare")
     parser.add_argument("--solver", help="ddim or dpm++2m; the model's own by default")
     parser.add_argument("--grid", help="uniform or logsnr; the model's own by default")
@@ -61,8 +69,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.full and (options.gain or options.update_cards):
         parser.error("--full goes with neither --gain nor --update-cards")
+    if options.consistency and options.update_cards:
+        parser.error("--update-cards measures the models as their cards say, without --consistency")
     try:
-        rows = _run(options)
+        with tempfile.TemporaryDirectory() as folder:
+            rows = _run(options, Path(folder))
     except FusionError as error:
         print(error, file=sys.stderr)
         return 1
@@ -75,9 +86,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _run(options: argparse.Namespace) -> list[dict[str, object]]:
+def _run(options: argparse.Namespace, folder: Path) -> list[dict[str, object]]:
     """Measure and print, group by group; the figures of each method on each scene."""
     models = chosen_models(options)
+    if options.consistency:
+        models = [_with_consistency(m, n, folder) for m in models for n in options.consistency]
     metrics = FULL_METRICS if options.full else METRICS
     rows = []
     for group in FULL if options.full else REDUCED:
@@ -128,6 +141,15 @@ def _measured(
                     rounded = {name: round(value, 4) for name, value in figures.items()}
                     update_card(model.path, metrics={**card.metrics, scene.name: rounded})
                 yield f"{model.card.id}, {done.steps} call(s)", figures
+
+
+def _with_consistency(model: ModelFile, rounds: int, folder: Path) -> ModelFile:
+    """A copy of a model that moves its estimates towards MS so often."""
+    name = f"{model.card.id}-consistency-{rounds}"
+    path = folder / f"{name}.safetensors"
+    shutil.copy(model.path, path)
+    update_card(path, id=name, consistency=rounds)
+    return read_model(path)
 
 
 def _judge_reduced(scene: OpenScene, group: Group):
