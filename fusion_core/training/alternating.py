@@ -1,4 +1,4 @@
-"""L-BAF: fine-tuning the spectral and the spatial branch of SSDiff in turn (Zhong et al., NeurIPS 2024, section 3.4).
+"""L-BAF: fine-tuning the spectral and the spatial branch of SSDiff in turn (Zhong et al., NeurIPS 2024).
 
 The fused features are a product of a spatial and a spectral map, like the two factors of a low-rank update.  Learning both at
 once overfits; so in a spectral phase the spatial map and all that makes it stand still, and the other way round.  What both

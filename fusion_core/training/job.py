@@ -58,8 +58,8 @@ class Recipe:
 
 
 ADAPTING = {
-    "ddrf": Recipe(learning_rate=3e-4, pixels=8 * 64 * 64, patch=64),
-    "ssdiff": Recipe(learning_rate=5e-4, pixels=16 * 32 * 32, patch=32),
+    "ddrf": Recipe(learning_rate=8e-4, pixels=8 * 64 * 64, patch=64),
+    "ssdiff": Recipe(learning_rate=7e-4, pixels=16 * 32 * 32, patch=32),
 }
 FROM_NOTHING = {
     "ddrf": Recipe(learning_rate=5e-4, pixels=8 * 64 * 64, patch=64, ema_decay=0.998, warm_up=100),
@@ -134,6 +134,10 @@ class _Run:
         self.diverged = False
 
     def report(self) -> TrainingReport:
+        """Do it all.
+
+        Raises: as ``run_training``.
+        """
         job, base = self.job, self.base
         torch.manual_seed(job.seed)
         network = _network(base, self.card).to(self.device)
@@ -146,7 +150,6 @@ class _Run:
             def judged(weights: FusionNetwork) -> dict[str, float]:
                 return measured(judges, lambda judge: judge.fuse(weights, pool))
 
-            before, validation_seconds = None, 0.0
             table = {
                 "bicubic": measured(judges, lambda j: j.delivered(j.bicubic)),
                 "MTF-GLP-HPM": measured(judges, lambda j: j.mtf_glp),
@@ -156,10 +159,13 @@ class _Run:
             figures = judged(network)
             validation_seconds = time.monotonic() - since
             history = [{"iteration": 0, "seconds": self._seconds(), "loss": None, **figures}]
+            before = None
             if base is not None:
                 before = table["base"] = figures
             pictures = self._pictures(judges[0], network if base is not None else None, pool)
             settings = self._planned(settings, network, sampler, validation_seconds)
+            if self.cancelled():
+                raise Cancelled
 
             def judge(weights: FusionNetwork) -> Judgement:
                 figures = judged(weights)

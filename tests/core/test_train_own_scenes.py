@@ -231,17 +231,30 @@ def test_cancelling_keeps_the_best_so_far(tmp_path):
 
     report = run_training(adapting(iterations=500), str(output), None, cancelled)
     assert report.cancelled
-    assert (report.iterations, report.planned) == (16, 500)
+    assert (report.iterations, report.planned) == (15, 500)
     assert report.kept == "trained"
     assert output.exists()
 
 
 @pytest.mark.parametrize("wishes", [{"keep_on_cancel": False}, {"learning_rate": 0.9}])
 def test_cancelling_leaves_nothing_where_nothing_is_better_or_wanted(tmp_path, wishes):
-    output = tmp_path / "mine.safetensors"
+    output, asked = tmp_path / "mine.safetensors", []
+
+    def cancelled() -> bool:
+        asked.append(None)
+        return len(asked) == 6
+
     with pytest.raises(Cancelled):
-        run_training(job(tmp_path, iterations=500, **wishes), str(output), None, lambda: True)
+        run_training(adapting(iterations=500, **wishes), str(output), None, cancelled)
+    assert len(asked) == 6
     assert not output.exists()
+
+
+def test_cancelling_before_the_first_iteration_trains_nothing(tmp_path):
+    told, output = [], tmp_path / "mine.safetensors"
+    with pytest.raises(Cancelled):
+        run_training(job(tmp_path), str(output), told.append, lambda: True)
+    assert not told and not output.exists()
 
 
 def test_minutes_end_the_training(tmp_path):
