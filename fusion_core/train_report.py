@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -66,17 +68,12 @@ def _table(report: TrainingReport) -> str:
         f"<th>{escape(WITH_REFERENCE[name].title)} {'↓' if WITH_REFERENCE[name].ideal == 0 else '↑'}</th>"
         for name in FIGURES
     )
-    best = {
-        name: min(
-            abs(_shown(row[name]) - WITH_REFERENCE[name].ideal) for row in report.table.values()
-        )
-        for name in FIGURES
-    }
+    best = {name: min(_miss(row, name) for row in report.table.values()) for name in FIGURES}
     lines = []
     for label, row in report.table.items():
         cells = "".join(
             f'<td class="best">{row[name]:.4f}</td>'
-            if abs(_shown(row[name]) - WITH_REFERENCE[name].ideal) == best[name]
+            if _miss(row, name) == best[name]
             else f"<td>{row[name]:.4f}</td>"
             for name in FIGURES
         )
@@ -85,9 +82,11 @@ def _table(report: TrainingReport) -> str:
     return f"<table><thead><tr><th>Method</th>{titles}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 
-def _shown(value: float) -> float:
-    """A figure to the digits of the table: what looks the same is the same."""
-    return round(value, 4)
+def _miss(row: Mapping[str, float], name: str) -> float:
+    """How far a figure is from perfect, to the digits of the table: what looks the same is the same."""
+    miss = round(abs(row[name] - WITH_REFERENCE[name].ideal), 4)
+    # Weights that broke down have no figures.
+    return miss if math.isfinite(miss) else math.inf
 
 
 def _charts(report: TrainingReport) -> str:
@@ -99,5 +98,5 @@ def _charts(report: TrainingReport) -> str:
     return "".join(
         f"<figure>{line_chart(title, 'iteration', points)}</figure>"
         for title, points in lines.items()
-        if points
+        if any(math.isfinite(value) for _, value in points)
     )
