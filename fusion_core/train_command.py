@@ -142,9 +142,11 @@ def _train(parsed: argparse.Namespace) -> dict:
 
 
 def _train_on_own_scenes(parsed: argparse.Namespace) -> dict:
+    from .raster.partial import check_folder
     from .report_page import write_text
     from .train_report import training_page
 
+    check_folder(parsed.report)
     pans, ms = parsed.pan or [], parsed.ms or []
     if len(pans) != len(ms):
         raise FusionError(
