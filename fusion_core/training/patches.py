@@ -83,7 +83,7 @@ class Augmentation:
     gamma: float = 0.12
     mtf_ms: tuple[float, float] = (0.2, 0.4)
     mtf_jitter: float = 0.03
-    pan_blur: tuple[float, float] = (0.3, 1.0)
+    pan_blur: tuple[float, float] = (0.3, 0.75)
     pan_shift: float = 0.35
     pan_materials: float = 0.5
     noise_ms: float = 0.006
