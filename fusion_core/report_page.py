@@ -35,7 +35,7 @@ table.list th { padding-left: 0; white-space: nowrap; }
 """
 
 _SHOWN = 300
-"""Pixels on the screen that the longer side of a picture has at least."""
+"""Pixels on the screen that the longer side of a small picture has, about."""
 
 
 def html_page(title: str, note: str, sections: Iterable[str], version: str) -> str:
@@ -68,7 +68,7 @@ def picture_row(pictures: Iterable[tuple[str, np.ndarray]]) -> str:
     for label, pixels in pictures:
         height, width = pixels.shape[:2]
         # Small scenes are shown larger, by whole pixels.
-        zoom = max(1, _SHOWN // max(height, width))
+        zoom = max(1, round(_SHOWN / max(height, width)))
         figures.append(
             f'<figure><img src="{png_address(pixels)}" width="{width * zoom}" height="{height * zoom}"'
             f' alt="{escape(label)}"><figcaption>{escape(label)}</figcaption></figure>'

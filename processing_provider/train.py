@@ -79,9 +79,9 @@ class TrainAlgorithm(TorchAlgorithm):
             ),
             tr(
                 "A quarter of each scene is never trained on. There the trained model is compared "
-                "with the one it started from, and the better of the two is written: the result is "
-                "never worse than the model that you had. The report shows the figures, the course "
-                "of the training and pictures."
+                "with the one it started from, and the better of the two is written, so that it "
+                "never does worse there than the model that you had. The report shows the figures, "
+                "the course of the training and pictures."
             ),
             tr("Choose the file as MODEL when fusing. Cancelling keeps the best so far."),
         )
@@ -119,7 +119,7 @@ class TrainAlgorithm(TorchAlgorithm):
         )
         self.add_number(
             self.MINUTES,
-            tr("Minutes"),
+            tr("Minutes (5 where neither these nor iterations are given)"),
             tr(
                 "Time for the whole run. Empty: {minutes}, or as long as the iterations take where "
                 "these are given."
@@ -189,7 +189,10 @@ class TrainAlgorithm(TorchAlgorithm):
             QgsProcessingParameterFileDestination(
                 self.MODEL, tr("Model"), tr("Models (*.safetensors)")
             ),
-            tr("The model file, to choose as MODEL when fusing."),
+            tr(
+                "The model file, to choose as MODEL when fusing. A temporary one is gone when QGIS "
+                "ends."
+            ),
         )
         self.add(
             QgsProcessingParameterFileDestination(
@@ -272,6 +275,7 @@ class TrainAlgorithm(TorchAlgorithm):
                 write_text(outputs[self.REPORT], training_page(report, __version__))
         except FusionError as error:
             raise QgsProcessingException(str(error)) from error
+        feedback.setProgress(100)
         for method, figures in report.table.items():
             feedback.pushInfo(f"{method}: {_figures(figures)}")
         if report.cancelled:
