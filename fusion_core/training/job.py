@@ -132,6 +132,7 @@ class _Run:
         self.losses: list[tuple[int, float]] = []
         self.stopped = False
         self.diverged = False
+        self.validation_seconds = 0.0
 
     def report(self) -> TrainingReport:
         """Do it all.
@@ -148,22 +149,24 @@ class _Run:
         with ThreadPoolExecutor(self.threads, "judging", torch.set_num_threads, (1,)) as pool:
 
             def judged(weights: FusionNetwork) -> dict[str, float]:
-                return measured(judges, lambda judge: judge.fuse(weights, pool))
+                since = time.monotonic()
+                figures = measured(judges, lambda judge: judge.fuse(weights, pool))
+                self.validation_seconds = max(self.validation_seconds, time.monotonic() - since)
+                return figures
 
             table = {
                 "bicubic": measured(judges, lambda j: j.delivered(j.bicubic)),
                 "MTF-GLP-HPM": measured(judges, lambda j: j.mtf_glp),
             }
             network.eval()
-            since = time.monotonic()
+            # First of all, so that the validation that is timed meets warm caches.
+            pictures = self._pictures(judges[0], network if base is not None else None, pool)
             figures = judged(network)
-            validation_seconds = time.monotonic() - since
             history = [{"iteration": 0, "seconds": self._seconds(), "loss": None, **figures}]
             before = None
             if base is not None:
                 before = table["base"] = figures
-            pictures = self._pictures(judges[0], network if base is not None else None, pool)
-            settings = self._planned(settings, network, sampler, validation_seconds)
+            settings = self._planned(settings, network, sampler)
             if self.cancelled():
                 raise Cancelled
 
@@ -172,7 +175,7 @@ class _Run:
                 score = figures["ERGAS"] if _better(figures, before, True) else math.inf
                 return Judgement(score, {**figures, "seconds": self._seconds()})
 
-            result = self._trained(network, sampler, judge, settings, validation_seconds)
+            result = self._trained(network, sampler, judge, settings)
             # As the file holds them, so that what is promised of it was measured on it.
             state = {
                 name: value.half().float() if value.is_floating_point() else value
@@ -213,7 +216,6 @@ class _Run:
         sampler: ScenePatchSampler,
         judge: Judge,
         settings: TrainingSettings,
-        validation_seconds: float,
     ) -> TrainingResult:
         job = self.job
         try:
@@ -226,7 +228,8 @@ class _Run:
                 threads=self.threads,
                 checkpoint=Path(job.checkpoint) if job.checkpoint else None,
                 progress=self._progress,
-                enough=self._enough(validation_seconds),
+                enough=self._enough,
+                spent=None if job.minutes is None else self._spent(),
             )
         except Diverged as error:
             if self.base is None:
@@ -243,7 +246,6 @@ class _Run:
         settings: TrainingSettings,
         network: FusionNetwork,
         sampler: ScenePatchSampler,
-        validation_seconds: float,
     ) -> TrainingSettings:
         """As many iterations as asked for, and as fit into the minutes at the pace of this machine."""
         job, validations = self.job, VALIDATIONS
@@ -251,12 +253,10 @@ class _Run:
         if job.minutes is not None:
             pace = self._pace(settings, network, sampler)
             left = 60 * job.minutes * (1 - MARGIN_SHARE) - self._seconds()
-            # Two validations come after the last iteration.
-            left -= 2 * validation_seconds
-            validations = min(
-                VALIDATIONS, int(VALIDATION_SHARE * left / max(validation_seconds, 1e-3))
-            )
-            affordable = int((left - max(validations, 0) * validation_seconds) / pace)
+            judging = max(self.validation_seconds, 1e-3)
+            left -= 3 * judging
+            validations = max(0, min(VALIDATIONS, int(VALIDATION_SHARE * left / judging)))
+            affordable = int((left - validations * judging) / pace)
             if affordable < FEWEST and (iterations is None or iterations > affordable):
                 needed = (60 * job.minutes - left + FEWEST * pace) / 60
                 raise FusionError(
@@ -268,7 +268,7 @@ class _Run:
             settings,
             iterations=iterations,
             warm_up=min(settings.warm_up, max(1, iterations // 10)),
-            validate_every=max(1, math.ceil(iterations / (max(validations, 0) + 1))),
+            validate_every=max(1, math.ceil(iterations / (validations + 1))),
         )
 
     def _pace(
@@ -282,16 +282,20 @@ class _Run:
             seconds = result.seconds / iterations
         return max(seconds, 1e-4)
 
-    def _enough(self, validation_seconds: float) -> Callable[[], bool]:
-        """Whether to stop: cancelled, or, should the machine have become slower, out of time."""
-        minutes = self.job.minutes
-        end = math.inf if minutes is None else 60 * minutes - 2 * validation_seconds
+    def _enough(self) -> bool:
+        self.stopped = self.stopped or self.cancelled()
+        return self.stopped
 
-        def enough() -> bool:
-            self.stopped = self.stopped or self.cancelled()
-            return self.stopped or self._seconds() > end
+    def _spent(self) -> Callable[[], float]:
+        """The share of the time for training that is over; other programs may slow the machine at any moment."""
+        since, end = self._seconds(), 60 * self.job.minutes
 
-        return enough
+        def spent() -> float:
+            # After the last iteration comes its validation, then that of the file and its picture.
+            left = end - since - 3 * self.validation_seconds
+            return (self._seconds() - since) / max(left, 1e-3)
+
+        return spent
 
     def _progress(self, told: Progress) -> None:
         self.losses.append((told.iteration, round(told.loss, 6)))

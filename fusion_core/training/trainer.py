@@ -131,6 +131,7 @@ def train(
     progress: Callable[[Progress], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     enough: Callable[[], bool] | None = None,
+    spent: Callable[[], float] | None = None,
 ) -> TrainingResult:
     """Train ``network``.
 
@@ -146,6 +147,8 @@ def train(
         progress: told after the first iteration, every ten iterations and at every validation.
         cancelled: asked at every iteration; the checkpoint is saved before ``Cancelled`` is raised.
         enough: asked at every iteration; the training ends there with what is best so far.
+        spent: tells the share of the time that is over.  The learning rate decays with it where it is ahead of the share
+            of the iterations, and the training ends at 1; bits then depend on the pace of the machine.
 
     Raises:
         Diverged: the loss is not a number.
@@ -178,13 +181,15 @@ def train(
                 if checkpoint is not None:
                     _save(checkpoint, network, average, optimiser, settings, state)
                 raise Cancelled
-            loss = _iterate(gradients, sampler, optimiser, settings, state.iteration, device)
+            share = max(state.iteration / settings.iterations, spent() if spent is not None else 0)
+            loss = _iterate(gradients, sampler, optimiser, settings, state.iteration, share, device)
             if not math.isfinite(loss):
                 raise Diverged(state.iteration, _result(state, average, started))
             average.update(network)
             state.iteration += 1
             state.loss = loss if state.loss is None else 0.98 * state.loss + 0.02 * loss
-            last = state.iteration == settings.iterations or (enough is not None and enough())
+            last = state.iteration == settings.iterations
+            last = last or (enough is not None and enough()) or (spent is not None and spent() >= 1)
             judged = None
             if judge is not None and (last or state.iteration % settings.validate_every == 0):
                 judged = judge(average.network)
@@ -278,9 +283,9 @@ def _stage(settings: TrainingSettings, iteration: int) -> Stage:
     return next((stage for stage in settings.stages if share < stage.until), settings.stages[-1])
 
 
-def _learning_rate(settings: TrainingSettings, iteration: int) -> float:
+def _learning_rate(settings: TrainingSettings, iteration: int, share: float) -> float:
     warm = min(1.0, (iteration + 1) / max(1, settings.warm_up))
-    cosine = 0.5 * (1 + math.cos(math.pi * iteration / settings.iterations))
+    cosine = 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
     return settings.learning_rate * warm * (0.01 + 0.99 * cosine)
 
 
@@ -290,6 +295,7 @@ def _iterate(
     optimiser: torch.optim.Optimizer,
     settings: TrainingSettings,
     iteration: int,
+    share: float,
     device: torch.device,
 ) -> float:
     network, stage = gradients.network, _stage(settings, iteration)
@@ -304,7 +310,7 @@ def _iterate(
     noise = torch.randn(x0.shape).to(device)
     noised = NoisedBatch(batch, t.to(device), x0, noise, alpha, sigma, alpha * x0 + sigma * noise)
     for group in optimiser.param_groups:
-        group["lr"] = _learning_rate(settings, iteration)
+        group["lr"] = _learning_rate(settings, iteration, share)
     conditioned = settings.self_conditioning > 0
     conditioned = conditioned and bool(torch.rand(()) < settings.self_conditioning)
     active = None

@@ -201,7 +201,8 @@ class Killed(Exception):
 
 
 def test_a_killed_training_resumes_bit_for_bit(tmp_path):
-    wishes = adapting(iterations=45, batch=2)
+    # From nothing, where what was trained is written whatever it is worth.
+    wishes = replace(job(tmp_path, iterations=45), base=None, width=16)
     unbroken = run_training(wishes, str(tmp_path / "whole.safetensors"))
 
     def kill(progress) -> None:
@@ -258,10 +259,10 @@ def test_cancelling_before_the_first_iteration_trains_nothing(tmp_path):
 
 
 def test_minutes_end_the_training(tmp_path):
-    wishes = job(tmp_path, iterations=None, minutes=0.1)
+    wishes = job(tmp_path, iterations=None, minutes=0.2)
     report = run_training(wishes, str(tmp_path / "mine.safetensors"))
     assert report.planned >= training_job.FEWEST
-    assert report.seconds < 15  # twice what was asked for and more: other programs run as well
+    assert report.seconds < 24  # twice what was asked for: other programs run as well
     both = run_training(
         replace(wishes, minutes=5, iterations=21), str(tmp_path / "mine.safetensors")
     )
