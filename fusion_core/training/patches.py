@@ -15,10 +15,12 @@ import torch
 from ..degradation import block_centres, gaussian_matrix
 from ..mtf import mtf_sigma
 from ..resampling import cubic_matrix, upsampling_positions
-from .derived_bands import DerivedBands, Mix, material_share
+from .derived_bands import DerivedBands, material_share
 
 TYPICAL_PAN_BLUR = 0.5
 """Gain at Nyquist by which the PAN of validation patches is softer than their reference, as in most sensors."""
+DARK_PERCENTILE = 1
+"""Of a band, what haze alone is taken to make."""
 PERCENTILE = 98
 """Each band is divided by this percentile of its scene, as at inference."""
 
@@ -66,6 +68,8 @@ class Augmentation:
     Attributes:
         band_gain: standard deviation of the logarithm of a gain per band.
         offset: greatest haze added to a band, of its scale; a quarter of it may be taken away instead.
+        haze_free: chance that the darkest values of the scene are taken away from the bands, as products corrected for
+            haze have it; their bands, the blue ones most, have more contrast for their brightness.
         gamma: greatest deviation from 1 of an exponent on PAN.
         mtf_ms: range of the MS bands' MTF gain at Nyquist.
         mtf_jitter: greatest deviation of one band's gain from the image's.
@@ -80,6 +84,7 @@ class Augmentation:
 
     band_gain: float = 0.15
     offset: float = 0.25
+    haze_free: float = 0.35
     gamma: float = 0.12
     mtf_ms: tuple[float, float] = (0.2, 0.4)
     mtf_jitter: float = 0.03
@@ -162,16 +167,18 @@ class PatchSampler:
         pan = None if image.pan is None else image.pan[row : row + side, col : col + side]
         reference, pan = _turn(reference, pan, rng)
         vary = self.augmentation
-        mix: Mix = np.asarray
+        scene = image.reference[:, ::7, ::7]
         if image.derived is not None:
             mix = image.derived.draw(None if vary is None else rng)
-            reference = mix(reference)
+            reference, scene = mix(reference), mix(scene)
         sharp_pan = pan is None or image.sharp_pan
         if pan is None:
-            pan = self._simulated_pan(mix(image.reference[:, ::7, ::7]), reference, rng)
+            pan = self._simulated_pan(scene, reference, rng)
         if sharp_pan:
             pan = _as_seen(pan, vary, rng)
         if vary is not None:
+            if rng.random() < vary.haze_free:
+                reference = _without_haze(reference, scene, rng)
             reference, pan = _vary_radiometry(reference, pan, vary, rng)
             pan = pan + rng.uniform(0, vary.noise_pan) * rng.standard_normal(pan.shape)
         ms = self._degraded(reference, rng)
@@ -262,6 +269,13 @@ def _turn(
         return image[..., ::-1] if mirrored else image
 
     return turned(reference), None if pan is None else turned(pan)
+
+
+def _without_haze(reference: np.ndarray, scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Most of the scene's darkest values taken from each band, on the scale that the scene would then have."""
+    dark = np.percentile(scene.reshape(len(scene), -1), DARK_PERCENTILE, axis=1).clip(0, 0.9)
+    dark = (rng.uniform(0.5, 1) * dark)[:, None, None]
+    return (reference - dark) / (1 - dark)
 
 
 def _vary_radiometry(
