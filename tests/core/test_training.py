@@ -200,3 +200,17 @@ def test_real_pan_stays_as_sharp_as_it_is():
     np.testing.assert_allclose(np.unique(batch.guide), [1.0, 1.5])
     soft = PatchSampler([striped(pan=pan, sharp_pan=True)], 4, CHANCES, 0, None).batch(0, 2, 32)
     assert np.ptp(soft.guide[..., 4:-4].numpy()) < 0.3
+
+
+def test_bands_without_haze_reach_down_to_nothing_and_keep_their_scale():
+    hazy = TrainingImage.from_counts(300 + 700 * images()[0].reference, 1.0)
+    still = Augmentation(
+        band_gain=0, offset=0, gamma=0, pan_shift=0, noise_ms=0, noise_pan=0, haze_free=1.0
+    )
+    lows, highs = [], []
+    for vary in (replace(still, haze_free=0.0), still):
+        batch = PatchSampler([hazy], 4, CHANCES, 0, vary).batch(0, 8, 64)
+        lows.append(float(batch.reference.min()))
+        highs.append(float(batch.reference.quantile(0.98)))
+    assert 0 <= lows[1] < 0.6 * lows[0]
+    assert highs[1] == pytest.approx(highs[0], abs=0.05)
