@@ -16,7 +16,10 @@ from ..degradation import block_centres, gaussian_matrix
 from ..mtf import mtf_sigma
 from ..resampling import cubic_matrix, upsampling_positions
 from ..training_scenes import TrainingScene
-from .patches import Batch, PatchSampler
+from .patches import PERCENTILE, Batch, PatchSampler
+
+MOST_RESCALING = 2.0
+"""Factor by which the scales of a scene and of its reduced pair may be taken to differ."""
 
 PATCHES = (64, 32, 16)
 """Patch sizes to choose from; all fit both networks."""
@@ -31,22 +34,30 @@ class SceneAugmentation:
         gain_by_band: greatest further deviation of each band's.
         shift: greatest misregistration of MS against PAN, in MS pixels, in half of the patches.
         level: standard deviation of the logarithm of a factor on PAN and on all MS bands each.
+        scales: whether a patch's levels lie anywhere between those under the scene's own scales, which keep the relation of
+            PAN to MS, and those under the scales of the reduced pair, which a fusion of that pair would take.
     """
 
     gain: float = 0.03
     gain_by_band: float = 0.01
     shift: float = 0.05
     level: float = 0.02
+    scales: bool = True
 
 
 @dataclass(frozen=True)
 class _Arm:
-    """A part of a scene to train on, at scene scale."""
+    """A part of a scene to train on, at scene scale.
+
+    Attributes:
+        rescaling: the scene's scale of PAN, then of each MS band, divided by that of the reduced pair, (1 + C,).
+    """
 
     reference: np.ndarray
     pan: np.ndarray
     valid: np.ndarray
     gains: tuple[float, ...]
+    rescaling: np.ndarray
 
     def positions(self, patch: int) -> np.ndarray:
         """First pixels (row * width + column) of the patches without an invalid pixel."""
@@ -125,13 +136,16 @@ class ScenePatchSampler:
         )
         inner = [slice(start, start + patch) for start in corner]
         vary, bands = self.augmentation, len(arm.reference)
-        gains, shift, level = np.array(arm.gains), np.zeros(2), np.ones(2)
+        gains, shift, level = np.array(arm.gains), np.zeros(2), np.ones(1 + bands)
         if vary is not None:
             gains = gains + rng.uniform(-1, 1) * vary.gain
             gains = np.clip(gains + rng.uniform(-1, 1, bands) * vary.gain_by_band, 0.05, 0.95)
             if rng.random() < 0.5:
                 shift = rng.uniform(-1, 1, 2) * vary.shift * ratio
-            level = np.exp(vary.level * rng.standard_normal(2))
+            level *= np.exp(vary.level * rng.standard_normal(2))[[0] + bands * [1]]
+            if vary.scales:
+                level *= arm.rescaling ** rng.random()
+        of_ms = level[1:, None, None]
         ms = _degraded(arm.reference[:, rows, cols], gains, ratio, shift)
         up_rows, up_cols = (
             cubic_matrix(upsampling_positions(patch, ratio, b * ratio), count)
@@ -141,9 +155,9 @@ class ScenePatchSampler:
         core = [slice(b, b + patch // ratio) for b in before]
         parts = (
             level[0] * arm.pan[None, inner[0], inner[1]],
-            level[1] * ms[:, core[0], core[1]],
-            level[1] * lms,
-            level[1] * arm.reference[:, inner[0], inner[1]],
+            of_ms * ms[:, core[0], core[1]],
+            of_ms * lms,
+            of_ms * arm.reference[:, inner[0], inner[1]],
         )
         turns, mirrored = rng.integers(4), rng.random() < 0.5
         return tuple(_turned(part, turns, mirrored) for part in parts)
@@ -156,10 +170,24 @@ def _arms(scene: TrainingScene) -> list[_Arm]:
     cols = slice(0, col) if col else slice(width, None)
     reference = scene.reference / scene.ms_scale[:, None, None]
     pan = scene.pan / np.float32(scene.pan_scale)
+    rescaling = np.array([scene.pan_scale, *scene.ms_scale])
+    rescaling = rescaling / np.maximum(_reduced_scales(scene), 1e-6)
+    # An image that is mostly dark has no scale to speak of.
+    rescaling = np.clip(rescaling, 1 / MOST_RESCALING, MOST_RESCALING)
     return [
-        _Arm(reference[(slice(None), *part)], pan[part], scene.valid[part], scene.gains)
+        _Arm(reference[(slice(None), *part)], pan[part], scene.valid[part], scene.gains, rescaling)
         for part in ((rows, slice(None)), (slice(None), cols))
     ]
+
+
+def _reduced_scales(scene: TrainingScene) -> np.ndarray:
+    """Percentiles of the reduced pair, PAN and then MS, (1 + C,); of what lies outside the held-out quarter."""
+    row, col, height, width = scene.quarter
+    outside = np.ones(scene.valid.shape, bool)
+    outside[row : row + height, col : col + width] = False
+    pan = np.percentile(scene.pan[outside], PERCENTILE)
+    coarse = outside[:: scene.ratio, :: scene.ratio]
+    return np.array([pan, *np.percentile(scene.ms[:, coarse], PERCENTILE, axis=1)])
 
 
 def _degraded(

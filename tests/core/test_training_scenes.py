@@ -190,7 +190,27 @@ def test_plain_patches_are_wald_pairs():
 def test_patches_vary_as_asked_and_repeat():
     one, other = (ScenePatchSampler([scene()], 5, SceneAugmentation()) for _ in range(2))
     assert (one.batch(7, 4, 32).lms == other.batch(7, 4, 32).lms).all()
-    level = SceneAugmentation(gain=0, gain_by_band=0, shift=0, level=0.5)
+    level = SceneAugmentation(gain=0, gain_by_band=0, shift=0, level=0.5, scales=False)
     varied = ScenePatchSampler([scene()], 5, level).batch(0, 64, 16)
     spread = (varied.guide[:, 0] / varied.reference.mean(dim=1)).mean(dim=(-1, -2)).log().std()
     assert 0.5 < float(spread) < 1.0
+
+
+def test_levels_lie_between_the_scales_of_the_scene_and_of_the_reduced_pair():
+    one = scene()
+    outside = np.ones((24, 32), bool)
+    outside[12:, 16:] = False
+    scales = np.percentile(one.ms[:, outside], 98, axis=1)
+    one = replace(one, ms_scale=(scales * [1, 1.2, 1.4, 1.6]).astype(np.float32))
+    fixed = {"gain": 0, "gain_by_band": 0, "shift": 0, "level": 0}
+    plain, varied = (
+        ScenePatchSampler([one], 5, SceneAugmentation(**fixed, scales=scales)).batch(0, 32, 16)
+        for scales in (False, True)
+    )
+    # Both draw the same first patch, perhaps turned.
+    means = [batch.reference[0].mean(dim=(-1, -2)).numpy() for batch in (varied, plain)]
+    factor = means[0] / means[1]
+    exponents = np.log(factor[1:]) / np.log([1.2, 1.4, 1.6])
+    np.testing.assert_allclose(exponents, exponents[0], rtol=1e-3)
+    assert 0 < exponents[0] < 1
+    assert factor[0] == pytest.approx(1, abs=1e-5)
