@@ -289,11 +289,15 @@ class _Run:
     def _spent(self) -> Callable[[], float]:
         """The share of the time for training that is over; other programs may slow the machine at any moment."""
         since, end = self._seconds(), 60 * self.job.minutes
+        before, longest = since, 0.0
 
         def spent() -> float:
-            # After the last iteration comes its validation, then that of the file and its picture.
-            left = end - since - 3 * self.validation_seconds
-            return (self._seconds() - since) / max(left, 1e-3)
+            nonlocal before, longest
+            now = self._seconds()
+            before, longest = now, max(longest, now - before)
+            # An iteration may just begin; after the last come its validation, and that of the file and its picture.
+            left = end - since - longest - 3 * self.validation_seconds
+            return (now - since) / max(left, 1e-3)
 
         return spent
 
