@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .raster.scene import Scene, SceneWindow
     from .raster.window import Window
 
-EXECUTORS = ("local", "worker")
+EXECUTORS = ("local", "worker", "dask")
 DATA_TYPES = ("ms", "float32")
 MOST_STEPS = {"ddrf": 500, "ssdiff": 1000}
 """Steps of the schedule each network is trained on; a sampler cannot take more."""
@@ -48,6 +48,7 @@ class FuseResult:
         seconds: wall clock.
         version, torch: of this software and of PyTorch.
         band_matching: which MS band served as which, such as "Blue=1, Green=2, Red=3, NIR=4 (named by the image)".
+        cluster: address of the Dask scheduler whose workers computed, if any.
     """
 
     output: str
@@ -70,6 +71,7 @@ class FuseResult:
     version: str
     torch: str
     band_matching: str
+    cluster: str | None = None
 
     def as_dict(self) -> dict[str, object]:
         """As JSON can hold it."""
@@ -123,6 +125,7 @@ def check_fuse(
     uncertainty: str | None = None,
     data_type: str = "ms",
     creation_options: Sequence[str] = (),
+    cluster: str | None = None,
 ) -> FusePlan:
     """Decide everything about a job that can be decided without torch; arguments as for ``fuse``.
 
@@ -146,6 +149,10 @@ def check_fuse(
         raise FusionError("An uncertainty needs 2 samples or more: raise the number of samples.")
     if output is not None and uncertainty is not None and _same_file(output, uncertainty):
         raise FusionError("The fused image and the uncertainty have the same name: choose two.")
+    if cluster is not None:
+        from .execution.dask_connection import check_address
+
+        check_address(cluster)
     from .raster.formats import check_output
 
     with ExitStack() as cleanup:
@@ -203,6 +210,7 @@ def fuse(
     executor: str = "local",
     python: str | None = None,
     threads: int | None = None,
+    cluster: str | None = None,
     progress: Callable[[float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
     report: Callable[[str], None] | None = None,
@@ -228,9 +236,11 @@ def fuse(
         data_type: "ms" for MS's own, or "float32".
         creation_options: GDAL creation options, "KEY=VALUE".
         batch_size: tiles computed at once; found for the device by default.
-        executor: "local" computes in this process, "worker" in a child process.
+        executor: "local" computes in this process, "worker" in a child process, "dask" on a cluster.
         python: interpreter of the worker; found if None.
         threads: CPU threads; one core stays free by default.
+        cluster: address of a Dask scheduler, such as "tcp://host:8786", whose workers compute the tiles; with the
+            executor "worker" the child process talks to it, otherwise this one.
         progress: told the share done, 0 to 1, at least once for each network call.
         cancelled: asked often; when it says True the job stops and leaves no file.
         report: told what was decided, line by line.
@@ -250,6 +260,10 @@ def fuse(
     _check_choice("executor", executor, EXECUTORS)
     if batch_size is not None and batch_size < 1:
         raise FusionError(f"The batch size is {batch_size} but must be 1 or more.")
+    if executor == "dask" and cluster is None:
+        raise FusionError(
+            "The executor dask needs a cluster: give its scheduler's address, such as tcp://host:8786."
+        )
     plan = check_fuse(
         pan,
         ms,
@@ -267,13 +281,14 @@ def fuse(
         uncertainty=uncertainty,
         data_type=data_type,
         creation_options=creation_options,
+        cluster=cluster,
     )
     stop = cancelled or (lambda: False)
     tell = report or (lambda line: None)
     with ExitStack() as cleanup:
         cleanup.callback(plan.scene.close)
         sampling = _sampling_plan(plan, device, precision, threads)
-        computer = _executor(executor, sampling, python, stop)
+        computer = _executor(executor, sampling, python, stop, cluster)
         cleanup.callback(computer.close)
         for line in (*_description(plan, computer), *plan.notes):
             tell(line)
@@ -298,6 +313,7 @@ def fuse(
             version=__version__,
             torch=computer.info.torch_version,
             band_matching=str(plan.bands),
+            cluster=cluster,
         )
         provenance = _provenance(result, pan, ms)
         targets = [(output, plan.dtype, True)]
@@ -428,13 +444,21 @@ def _sampling_plan(
 
 
 def _executor(
-    name: str, sampling: SamplingPlan, python: str | None, stop: Callable[[], bool]
+    name: str,
+    sampling: SamplingPlan,
+    python: str | None,
+    stop: Callable[[], bool],
+    cluster: str | None,
 ) -> Executor:
     if name == "worker":
         from .execution.interpreter import find_interpreter
         from .execution.worker_executor import WorkerExecutor
 
-        return WorkerExecutor(sampling, find_interpreter(python), stop)
+        return WorkerExecutor(sampling, find_interpreter(python), stop, cluster)
+    if cluster is not None:
+        from .execution.dask_executor import DaskExecutor
+
+        return DaskExecutor(sampling, cluster, stop)
     try:
         from .execution.local import LocalExecutor
     except ModuleNotFoundError as error:
@@ -460,7 +484,8 @@ def _description(plan: FusePlan, computer: Executor) -> Iterator[str]:
 def _provenance(result: FuseResult, pan: str, ms: str | Sequence[str]) -> dict[str, str]:
     """What the file says of its making, enough to repeat it."""
     skipped = ("output", "uncertainty", "seconds", "width", "height", "bands", "tiles")
-    tags = {key: str(value) for key, value in asdict(result).items() if key not in skipped}
+    said = asdict(result).items()
+    tags = {key: str(value) for key, value in said if key not in skipped and value is not None}
     tags["pan"] = os.path.basename(pan)
     tags["ms"] = ", ".join(os.path.basename(name) for name in ([ms] if isinstance(ms, str) else ms))
     return tags

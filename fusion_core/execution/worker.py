@@ -15,7 +15,7 @@ from typing import BinaryIO
 # The script's own folder comes first otherwise, and its modules would pass for top-level ones.
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from fusion_core.execution.executor import SamplingPlan, TileBatch  # noqa: E402
+from fusion_core.execution.executor import Executor, SamplingPlan, TileBatch  # noqa: E402
 from fusion_core.execution.protocol import write_message  # noqa: E402
 from fusion_core.execution.serving import error_message, open_streams  # noqa: E402
 
@@ -31,10 +31,7 @@ def _serve(inbox: queue.Queue, answers: BinaryIO) -> None:
         content, arrays = inbox.get()
         try:
             if content["type"] == "open":
-                # Imported late, so that a missing package is told like any other error.
-                from fusion_core.execution.local import LocalExecutor
-
-                executor = LocalExecutor(SamplingPlan(**content["plan"]))
+                executor = _executor(SamplingPlan(**content["plan"]), content["cluster"])
                 write_message(answers, {"type": "ready", "info": asdict(executor.info)})
                 continue
             tiles = executor.run(
@@ -47,6 +44,17 @@ def _serve(inbox: queue.Queue, answers: BinaryIO) -> None:
             write_message(answers, {"type": "result"}, result)
         except Exception as error:  # the parent must learn of anything, in one sentence
             write_message(answers, error_message(error))
+
+
+def _executor(plan: SamplingPlan, cluster: str | None) -> Executor:
+    # Imported late, so that a missing package is told like any other error.
+    if cluster is not None:
+        from fusion_core.execution.dask_executor import DaskExecutor
+
+        return DaskExecutor(plan, cluster)
+    from fusion_core.execution.local import LocalExecutor
+
+    return LocalExecutor(plan)
 
 
 if __name__ == "__main__":

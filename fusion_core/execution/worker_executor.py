@@ -21,6 +21,7 @@ class WorkerExecutor:
         plan: what to compute.
         python: interpreter with torch, as ``interpreter.find_interpreter`` gives it.
         cancelled: asked ten times a second while the child computes.
+        cluster: address of a Dask scheduler; the child then hands the batches on to its workers.
 
     Raises:
         FusionError: the child does not start, or refuses the plan.
@@ -28,13 +29,17 @@ class WorkerExecutor:
     """
 
     def __init__(
-        self, plan: SamplingPlan, python: str, cancelled: Callable[[], bool] | None = None
+        self,
+        plan: SamplingPlan,
+        python: str,
+        cancelled: Callable[[], bool] | None = None,
+        cluster: str | None = None,
     ) -> None:
         self.cancelled = cancelled or (lambda: False)
         self._worker = WorkerProcess("worker.py", python, "choose a smaller extent")
         self.process = self._worker.process
         try:
-            self._worker.send({"type": "open", "plan": asdict(plan)})
+            self._worker.send({"type": "open", "plan": asdict(plan), "cluster": cluster})
             content, _ = self._answer("ready", lambda count: None)
             self.info = ExecutorInfo(**content["info"])
         except BaseException:
