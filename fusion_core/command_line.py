@@ -1,4 +1,4 @@
-"""The command line: ``python -m fusion_core fuse | train | models | assess | reduce | import | sample-scene``."""
+"""The command line: ``python -m fusion_core fuse | batch | train | models | assess | reduce | import | sample-scene``."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     if parsed.json:
         print(json.dumps(result))
-    return 0
+    return result.get("exit_code", 0)
 
 
 def _joined_extent(arguments: Sequence[str]) -> list[str]:
@@ -72,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for add in (
         _add_fuse,
+        _add_batch,
         add_train,
         _add_models,
         _add_assess,
@@ -126,8 +127,12 @@ def _add_fuse(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "--data-type", default="ms", choices=("ms", "float32"), help="of the output"
     )
     command.add_argument("--batch-size", type=int, help="tiles computed at once")
-    command.add_argument("--executor", default="local", choices=("local", "worker"))
+    command.add_argument("--executor", default="local", choices=("local", "worker", "dask"))
     command.add_argument("--python", help="interpreter of the worker")
+    command.add_argument(
+        "--cluster",
+        help="Dask scheduler whose workers compute, such as tcp://host:8786 (docs/clusters.md)",
+    )
     command.add_argument("--creation-options", nargs="*", default=(), metavar="KEY=VALUE")
     return command
 
@@ -157,6 +162,7 @@ def _fuse(parsed: argparse.Namespace) -> dict:
         batch_size=parsed.batch_size,
         executor=parsed.executor,
         python=parsed.python,
+        cluster=parsed.cluster,
         progress=_ProgressLine("fusing"),
         cancelled=_told_to_end.is_set,
         report=lambda line: print(line, file=sys.stderr),
@@ -166,6 +172,53 @@ def _fuse(parsed: argparse.Namespace) -> dict:
             f"{result.output}: {result.width} x {result.height} x {result.bands} in {result.seconds:.1f} s"
         )
     return result.as_dict()
+
+
+def _add_batch(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    command = commands.add_parser(
+        "batch",
+        help="fuse an archive of scenes; run again, it goes on where it stopped",
+        description="Fuses the scenes of a csv table with the columns pan, ms (several files separated by ;), output "
+        "and, if wanted, any parameter of fuse such as method, model, steps or seed. Paths are relative to the table. "
+        "Scenes that are done are skipped, and one that fails does not stop the others; exit code 1 if any failed.",
+    )
+    command.set_defaults(command=_batch)
+    command.add_argument("jobs", help="the table (.csv); JOBS.state beside it says what is done")
+    command.add_argument("--report", help="csv to write; JOBS.report.csv by default")
+    given = command.add_argument_group("for scenes whose line does not say it")
+    given.add_argument("--method", choices=sorted(METHOD_TITLES))
+    given.add_argument("--model")
+    given.add_argument("--device")
+    given.add_argument("--precision")
+    given.add_argument("--executor", choices=("local", "worker", "dask"))
+    given.add_argument("--python", help="interpreter of the worker")
+    given.add_argument("--cluster", help="Dask scheduler whose workers compute")
+    return command
+
+
+def _batch(parsed: argparse.Namespace) -> dict:
+    from .batch import run_batch
+
+    names = ("method", "model", "device", "precision", "executor", "python", "cluster")
+    report = parsed.report or f"{parsed.jobs}.report.csv"
+    result = run_batch(
+        parsed.jobs,
+        report=report,
+        defaults={name: value for name in names if (value := getattr(parsed, name)) is not None},
+        tell=lambda line: print(line, file=sys.stderr, flush=True),
+        progress=_ProgressLine("fusing"),
+        cancelled=_told_to_end.is_set,
+    )
+    counts = result.as_dict()
+    for name, error in counts["failures"].items():
+        print(f"Failed: {name}: {error}", file=sys.stderr)
+    if result.interrupted:
+        print("Ended early: run it again to go on.", file=sys.stderr)
+    if not parsed.json:
+        states = ("finished", "skipped", "failed", "waiting")
+        print(f"{', '.join(f'{counts[state]} {state}' for state in states)}; see {report}")
+    code = 130 if result.interrupted else int(bool(counts["failures"]))
+    return {**counts, "report": report, "exit_code": code}
 
 
 def _extent(text: str | None) -> tuple[float, float, float, float] | None:
