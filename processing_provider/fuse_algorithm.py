@@ -44,6 +44,7 @@ class FuseAlgorithm(TorchAlgorithm):
     PRECISION = "PRECISION"
     SAMPLES = "SAMPLES"
     DATA_TYPE = "DATA_TYPE"
+    CLUSTER = "CLUSTER"
     CREATION_OPTIONS = "CREATION_OPTIONS"
     OUTPUT = "OUTPUT"
     UNCERTAINTY = "UNCERTAINTY"
@@ -173,6 +174,15 @@ class FuseAlgorithm(TorchAlgorithm):
             tr("ms: the data type of the MS image, rounded; float32: not rounded."),
             advanced=True,
         )
+        self.add(
+            QgsProcessingParameterString(self.CLUSTER, tr("Dask cluster"), None, False, True),
+            tr(
+                "Address of a Dask scheduler, such as tcp://host:8786, whose workers compute the "
+                "tiles; empty for this computer. The chosen interpreter needs the package "
+                "distributed."
+            ),
+            advanced=True,
+        )
         creation_options = QgsProcessingParameterString(
             self.CREATION_OPTIONS, tr("Creation options"), "", False, True
         )
@@ -287,6 +297,7 @@ class FuseAlgorithm(TorchAlgorithm):
         if parameters.get(self.STEPS) not in (None, ""):
             steps = self.parameterAsInt(parameters, self.STEPS, context)
         options = self.parameterAsString(parameters, self.CREATION_OPTIONS, context)
+        cluster = self.parameterAsString(parameters, self.CLUSTER, context).strip()
         inputs = {
             "pan": pan[0],
             "ms": ms[0] if len(ms) == 1 else ms,
@@ -299,6 +310,7 @@ class FuseAlgorithm(TorchAlgorithm):
             "seed": self.parameterAsInt(parameters, self.SEED, context),
             "samples": self.parameterAsInt(parameters, self.SAMPLES, context),
             "data_type": self.parameterAsEnumString(parameters, self.DATA_TYPE, context),
+            "cluster": cluster or None,
             "creation_options": [part.strip() for part in options.split("|") if part.strip()],
         }
         return inputs, ms_layers

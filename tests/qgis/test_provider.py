@@ -21,6 +21,7 @@ FUSE_PARAMETERS = {
     "PRECISION",
     "SAMPLES",
     "DATA_TYPE",
+    "CLUSTER",
     "CREATION_OPTIONS",
     "OUTPUT",
     "UNCERTAINTY",
