@@ -219,6 +219,30 @@ def test_names_in_the_table(archive, tmp_path):
     }
 
 
+def test_a_cluster_is_held_from_scene_to_scene(archive, monkeypatch):
+    """Otherwise the model would travel again with every scene."""
+    events = []
+
+    class Held:
+        def __init__(self, address):
+            events.append(address)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exception):
+            events.append("let go")
+
+    def computed(pan, ms, output, **job):
+        events.append(job["cluster"])
+        raise FusionError("Not here.")
+
+    monkeypatch.setattr("fusion_core.execution.dask_connection.connect", Held)
+    monkeypatch.setattr(batch, "fuse", computed)
+    run_batch(archive(line("a.tif"), line("b.tif")), defaults={"cluster": "tcp://h:1"})
+    assert events == ["tcp://h:1"] * 3 + ["let go"]
+
+
 def test_a_cluster_that_does_not_answer_fails_before_any_scene(archive, tmp_path):
     pytest.importorskip("distributed", reason="distributed is not installed")
     with pytest.raises(FusionError, match="is no address of a Dask scheduler"):

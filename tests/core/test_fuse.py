@@ -384,6 +384,8 @@ def test_bad_images_are_refused_in_one_sentence(make_raster, tmp_path, model, ca
         ({"method": "brovey"}, "no method called brovey"),
         ({"data_type": "float16"}, "no data type called float16"),
         ({"executor": "cloud"}, "no executor called cloud"),
+        ({"executor": "dask"}, "executor dask needs a cluster"),
+        ({"cluster": "myhost"}, "myhost is no address of a Dask scheduler"),
         ({"batch_size": 0}, "batch size is 0"),
         ({"device": "cuda:77"}, "use auto"),
         ({"precision": "float8"}, "no precision called float8"),

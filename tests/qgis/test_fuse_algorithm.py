@@ -81,7 +81,7 @@ def test_paths_and_defaults_reach_fuse(inputs, fused):
     assert (fused["device"], fused["precision"], fused["data_type"]) == ("auto", "auto", "ms")
     assert fused["extent"] is fused["uncertainty"] is fused["threads"] is None
     assert fused["creation_options"] == []
-    assert fused["bands"] is None
+    assert fused["bands"] is fused["cluster"] is None
 
 
 def test_every_parameter_reaches_fuse(inputs, fused, tmp_path):
@@ -93,6 +93,7 @@ def test_every_parameter_reaches_fuse(inputs, fused, tmp_path):
         PRECISION="float32",
         SAMPLES=2,
         DATA_TYPE="float32",
+        CLUSTER=" tcp://host:8786 ",
         CREATION_OPTIONS="COMPRESS=DEFLATE | PREDICTOR=2|",
         EXTENT="500010,500030,5399970,5399990 [EPSG:32633]",
         UNCERTAINTY=str(tmp_path / "uncertainty.tif"),
@@ -106,6 +107,7 @@ def test_every_parameter_reaches_fuse(inputs, fused, tmp_path):
         "float32",
         "float32",
     )
+    assert fused["cluster"] == "tcp://host:8786"
     assert fused["creation_options"] == ["COMPRESS=DEFLATE", "PREDICTOR=2"]
     assert fused["extent"] == (500010, 5399970, 500030, 5399990)
     assert "33N" in fused["extent_crs"]
@@ -190,6 +192,7 @@ def test_good_parameters_pass_the_check(inputs, plugin):
         ({"SAMPLES": 0}, "SAMPLES is 0"),
         ({"PRECISION": "double"}, "PRECISION is double: choose one of auto, float32"),
         ({"EXTENT": "here"}, "EXTENT"),
+        ({"CLUSTER": "myhost"}, "myhost is no address of a Dask scheduler"),
         ({"MODEL": "nonsense"}, "nonsense"),
         ({"BANDS": "Blue,Green,Red"}, "BANDS has 3 name(s) but the MS image has 4 band(s)"),
         ({"BANDS": "480,550,660,1375"}, "BANDS has 1375, which is no known band"),
