@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 
@@ -11,6 +12,22 @@ from ..errors import FusionError
 
 SIDECARS = (".aux.xml", ".ovr", ".msk")
 """Files that GDAL keeps beside a raster; those of a replaced raster would lie about the new one."""
+
+_SUFFIX = ".partial"
+_LONGEST = 40
+
+
+def remove_leftovers(target: str) -> None:
+    """Remove what a run that was killed left of an output; only for outputs that no other run writes now."""
+    folder, name = os.path.split(os.path.abspath(target))
+    # Longer names are cut, and what begins alike may belong to another output.
+    if len(name) > _LONGEST or not os.path.isdir(folder):
+        return
+    # What is drawn between name and suffix has no dot, unlike the rest of a longer name.
+    ours = re.compile(rf"\.{re.escape(name)}\.[^.]+{re.escape(_SUFFIX)}")
+    for entry in os.listdir(folder):
+        if ours.fullmatch(entry):
+            shutil.rmtree(os.path.join(folder, entry), ignore_errors=True)
 
 
 def check_folder(path: str | None) -> None:
@@ -47,7 +64,9 @@ class PartialOutput:
         if os.path.isdir(self.target):
             raise FusionError(f"{self.target} is a folder: choose a file name for the output.")
         try:
-            self._folder = tempfile.mkdtemp(prefix=f".{name[:40]}.", suffix=".partial", dir=folder)
+            self._folder = tempfile.mkdtemp(
+                prefix=f".{name[:_LONGEST]}.", suffix=_SUFFIX, dir=folder
+            )
         except OSError as error:
             raise FusionError(
                 f"Nothing can be written in {folder} ({_reason(error)}): choose another folder for the output."

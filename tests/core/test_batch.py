@@ -20,6 +20,7 @@ from fusion_core.batch import read_jobs, run_batch
 from fusion_core.errors import FusionError
 from fusion_core.fuse import fuse
 from fusion_core.raster.geotiff import read_bands
+from fusion_core.raster.partial import remove_leftovers
 from fusion_core.raster.provenance import read_provenance
 from tests.core.networks import write_model
 
@@ -134,11 +135,15 @@ def start(table: Path) -> subprocess.Popen:
     )
 
 
-def wait_for_lines(state: Path, count: int) -> None:
+def wait_until(true) -> None:
     end = time.monotonic() + PATIENCE
-    while not state.exists() or state.read_text().count("\n") < count:
-        assert time.monotonic() < end, "no scene is finished"
+    while not true():
+        assert time.monotonic() < end, "nothing happened"
         time.sleep(0.01)
+
+
+def wait_for_lines(state: Path, count: int) -> None:
+    wait_until(lambda: state.exists() and state.read_text().count("\n") >= count)
 
 
 def test_killed_and_started_again(archive, tmp_path):
@@ -147,6 +152,7 @@ def test_killed_and_started_again(archive, tmp_path):
     state = tmp_path / "jobs.csv.state"
     process = start(table)
     wait_for_lines(state, 2)
+    wait_until(lambda: not no_leftovers(tmp_path))
     process.kill()
     process.communicate()
     assert not (tmp_path / "c.tif").exists()
@@ -161,6 +167,14 @@ def test_killed_and_started_again(archive, tmp_path):
     assert before == {name: (tmp_path / name).stat().st_mtime_ns for name in before}
     assert states(run_batch(table)) == ["skipped"] * 3
     assert no_leftovers(tmp_path)
+
+
+def test_leftovers_of_other_outputs_stay(tmp_path):
+    names = [".a.tif.x_1.partial", ".a.tif.b.x_1.partial", ".b.tif.x_1.partial", ".a.tif.x_1"]
+    for name in names:
+        (tmp_path / name).mkdir()
+    remove_leftovers(str(tmp_path / "a.tif"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
 
 
 def test_told_to_end(archive, tmp_path):
