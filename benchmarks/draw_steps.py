@@ -1,4 +1,7 @@
-"""Draws what ``benchmarks/steps.py`` measured: a row of curves for each group, a column for each metric."""
+"""Draws what ``benchmarks/steps.py`` measured: a row of curves for each group, a column for each metric.
+
+The grey band is 1 % up and down of the middle.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,10 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 ROOT = Path(__file__).resolve().parents[1]
 METRICS = {
@@ -76,6 +83,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
                     linewidth=1.6,
                 )
                 handles.setdefault(f"{model}, {solver}, {grid} grid", curve)
+            _widen(panel)
             panel.set_xscale("log", base=2)
             panel.set_xticks(calls, [str(number) for number in calls])
             panel.minorticks_off()
@@ -96,6 +104,14 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+def _widen(panel: Axes) -> None:
+    """Show 1 % up and down of what is drawn at least, so that noise does not look like a trend."""
+    low, high = panel.get_ylim()
+    middle = (low + high) / 2
+    panel.axhspan(middle * 0.99, middle * 1.01, color="#f1f1f1", zorder=0)
+    panel.set_ylim(min(low, middle * 0.98), max(high, middle * 1.02))
 
 
 def _curves(
