@@ -34,6 +34,9 @@ VALIDATIONS = 8
 """Validations in a training, fewer where they would take more than ``VALIDATION_SHARE`` of its time."""
 
 VALIDATION_SHARE = 0.1
+SPARE = 2
+"""Times as many iterations as the first ones promise are planned where minutes end a training."""
+
 MARGIN_SHARE = 0.03
 """Of the time, kept back because the pace varies."""
 
@@ -263,12 +266,17 @@ class _Run:
                     f"In {job.minutes:g} minute(s) this machine does {max(affordable, 0)} iterations, too few to learn: "
                     f"give at least {math.ceil(needed + 0.1)} minutes."
                 )
-            iterations = affordable if iterations is None else min(iterations, affordable)
+            # The clock ends the training; a machine that was busy at first may do more than it seemed.
+            most = SPARE * affordable
+            iterations = most if iterations is None else min(iterations, most)
+            expected = min(iterations, affordable)
+        else:
+            expected = iterations
         return replace(
             settings,
             iterations=iterations,
-            warm_up=min(settings.warm_up, max(1, iterations // 10)),
-            validate_every=max(1, math.ceil(iterations / (validations + 1))),
+            warm_up=min(settings.warm_up, max(1, expected // 10)),
+            validate_every=max(1, math.ceil(expected / (validations + 1))),
         )
 
     def _pace(
