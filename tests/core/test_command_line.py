@@ -124,14 +124,17 @@ def test_a_run_that_is_told_to_end_tidies_up(pair, tmp_path, executor, number):
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
-        # Where the tests run in the background of a shell, Ctrl+C is switched off for them and all they start.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        # In the background of a shell Ctrl+C is switched off for the tests and all they start, under nohup SIGHUP.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 60
-    while not list(out.iterdir()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=30)
+    try:
+        deadline = time.monotonic() + 60
+        while not list(out.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert said.endswith("Cancelled: nothing was written.\n")
     assert "Traceback" not in said
