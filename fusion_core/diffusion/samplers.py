@@ -115,7 +115,7 @@ def sample(
     ]
     times = net.time_table(indices)
     lms = condition.lms.float()
-    dtype = next(net.parameters()).dtype
+    dtype = net.dtype
     estimate: torch.Tensor | None = None
 
     def predict(x: torch.Tensor, i: int) -> torch.Tensor:

@@ -70,12 +70,20 @@ class FusedTiles:
 
 @dataclass(frozen=True)
 class ExecutorInfo:
-    """Where tiles are computed: device and precision as resolved, versions, tiles at once by default."""
+    """Where tiles are computed.
+
+    Attributes:
+        device, precision: as resolved.
+        torch_version: of PyTorch.
+        batch_size: tiles of a batch by default.
+        in_flight: how many batches keep the executor busy; ``run`` may be called by that many threads at a time.
+    """
 
     device: str
     precision: str
     torch_version: str
     batch_size: int
+    in_flight: int = 1
 
 
 class Executor(Protocol):

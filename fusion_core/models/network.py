@@ -125,6 +125,18 @@ class FusionNetwork(nn.Module, ABC):
         """Predict from x_t (B, C, H, W) at integer timesteps t (B,); the residual where the network predicts x0."""
         return self.step(x_t, self.time_features(t), condition, self_cond)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the tensors that ``prepare`` and ``step`` take."""
+        return next(self.parameters()).dtype
+
+    def inference_form(self) -> FusionNetwork:
+        """The same function arranged for speed: constants folded, nothing that only training needs.
+
+        The trained network stays as it is; weights that change later do not reach the form.
+        """
+        return self
+
     def set_dropout(self, probability: float) -> None:
         """Probability of every dropout and, in DDRF, of a dropped branch; 0.2 as published, matters in training alone."""
         for module in self.modules():
