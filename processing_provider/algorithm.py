@@ -20,7 +20,7 @@ from qgis.PyQt.QtCore import QUrl
 from qgis.PyQt.QtGui import QIcon
 
 from ..fusion_core.errors import FusionError
-from ..ui.translation import tr
+from ..ui.translation import marked, tr
 
 _RESOURCES = Path(__file__).resolve().parent.parent / "resources"
 ICON_FILE = _RESOURCES / "icon.svg"
@@ -28,10 +28,58 @@ LARGEST_SEED = 2**31 - 1
 _RASTER_INPUTS = (QgsProcessingParameterRasterLayer, QgsProcessingParameterMultipleLayers)
 
 
-class Algorithm(QgsProcessingAlgorithm):
-    """Base class: translation, icon, help page and documented parameters."""
+GROUPS = {
+    "pansharpening": marked("Pansharpening"),
+    "quality": marked("Quality"),
+    "models": marked("Models"),
+    "data": marked("Data"),
+}
+"""Titles of the groups in the toolbox by their ids, which never change."""
 
+
+class Algorithm(QgsProcessingAlgorithm):
+    """Base class: what the toolbox shows, translation, icon, help page and documented parameters.
+
+    Attributes:
+        NAME: the part after the colon in the id; never changes.
+        TITLE: the name in the toolbox.
+        GROUP: one of ``GROUPS``.
+        TAGS: words under which the toolbox finds the algorithm, separated by commas.
+        HELP: the text beside the dialog, by paragraphs.
+        ICON: file in ``resources``.
+    """
+
+    NAME: str
+    TITLE: str
+    GROUP: str
+    TAGS: str
+    HELP: tuple[str, ...]
     ICON = "icon.svg"
+
+    def name(self) -> str:
+        """The part after the colon in the id."""
+        return self.NAME
+
+    def displayName(self) -> str:
+        """The name in the toolbox."""
+        return tr(self.TITLE)
+
+    def group(self) -> str:
+        """The group in the toolbox."""
+        return tr(GROUPS[self.GROUP])
+
+    def groupId(self) -> str:
+        """The group's id."""
+        return self.GROUP
+
+    def tags(self) -> list[str]:
+        """Words under which the toolbox finds the algorithm."""
+        return tr(self.TAGS).split(",")
+
+    def shortHelpString(self) -> str:
+        """The text beside the dialog."""
+        # QGIS makes a paragraph of every line, and the command line shows the text as it is.
+        return "\n".join(tr(paragraph) for paragraph in self.HELP)
 
     def createInstance(self) -> Algorithm:
         """A fresh instance for one run."""

@@ -16,13 +16,33 @@ from ..fusion_core import __version__
 from ..fusion_core.errors import FusionError
 from ..fusion_core.quality.meanings import MEANINGS
 from ..fusion_core.sensors import SENSORS
-from ..ui.translation import tr
+from ..ui.translation import marked, tr
 from .algorithm import Algorithm
 from .raster_source import raster_sources
 
 
 class AssessQualityAlgorithm(Algorithm):
     """Measures fused images against PAN and MS and, where there is one, a reference."""
+
+    NAME = "assessquality"
+    TITLE = marked("Assess quality")
+    GROUP = "quality"
+    TAGS = marked("quality,metrics,SAM,ERGAS,Q4,Q8,SCC,QNR,HQNR,RQNR,report,comparison")
+    HELP = (
+        marked(
+            "Measures how good fused images are and compares several of them: a report with "
+            "table and pictures, the table as CSV, and each figure of the first image as a "
+            "number for models."
+        ),
+        marked(
+            "From PAN and MS alone: D_LAMBDA, D_S, HQNR, D_SR and RQNR. With a reference also "
+            "SAM, ERGAS, Q2N and SCC. All images are measured over the area that they share."
+        ),
+        marked(
+            "A reference exists for synthetic scenes, and for any scene after the algorithm "
+            "“Reduced resolution”."
+        ),
+    )
 
     FUSED = "FUSED"
     PAN = "PAN"
@@ -31,45 +51,6 @@ class AssessQualityAlgorithm(Algorithm):
     SENSOR = "SENSOR"
     REPORT = "REPORT"
     TABLE = "TABLE"
-
-    def name(self) -> str:
-        """The part after the colon in the id; never changes."""
-        return "assessquality"
-
-    def displayName(self) -> str:
-        """The name in the toolbox."""
-        return tr("Assess quality")
-
-    def group(self) -> str:
-        """The group in the toolbox."""
-        return tr("Quality")
-
-    def groupId(self) -> str:
-        """The group's id; never changes."""
-        return "quality"
-
-    def tags(self) -> list[str]:
-        """Words under which the toolbox finds the algorithm."""
-        return tr("quality,metrics,SAM,ERGAS,Q4,Q8,SCC,QNR,HQNR,RQNR,report,comparison").split(",")
-
-    def shortHelpString(self) -> str:
-        """The text beside the dialog."""
-        paragraphs = (
-            tr(
-                "Measures how good fused images are and compares several of them: a report with "
-                "table and pictures, the table as CSV, and each figure of the first image as a "
-                "number for models."
-            ),
-            tr(
-                "From PAN and MS alone: D_LAMBDA, D_S, HQNR, D_SR and RQNR. With a reference also "
-                "SAM, ERGAS, Q2N and SCC. All images are measured over the area that they share."
-            ),
-            tr(
-                "A reference exists for synthetic scenes, and for any scene after the algorithm "
-                "“Reduced resolution”."
-            ),
-        )
-        return "\n".join(paragraphs)
 
     def initAlgorithm(self, configuration=None) -> None:
         """Declare the parameters and the figures."""

@@ -21,7 +21,7 @@ from ..fusion_core.errors import FusionError
 from ..fusion_core.fuse import DATA_TYPES, MOST_SAMPLES, MOST_STEPS, check_fuse, fuse
 from ..ui import settings
 from ..ui.layer_style import FusedLayerStyle, user_has_style
-from ..ui.translation import tr
+from ..ui.translation import marked, tr
 from .algorithm import LARGEST_SEED, named_destination
 from .raster_source import raster_sources
 from .torch_algorithm import WIDGETS, TorchAlgorithm
@@ -32,7 +32,19 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 class FuseAlgorithm(TorchAlgorithm):
     """Fuses PAN and MS with the method a subclass names."""
 
-    METHOD = ""
+    GROUP = "pansharpening"
+    TAGS = marked("pansharpening,pan-sharpening,fusion,diffusion,resolution,PAN,MS")
+    HELP = (
+        marked(
+            "The two images are brought together by their georeference. The result lies on the "
+            "grid of PAN and keeps the data type, nodata value and band names of MS; tags in "
+            "the file say which model, seed and steps made it."
+        ),
+        marked(
+            "The network runs in a Python environment with PyTorch, outside QGIS: see "
+            "Raster ▸ Diffusion Pansharpening ▸ Settings."
+        ),
+    )
 
     PAN = "PAN"
     MS = "MS"
@@ -48,43 +60,6 @@ class FuseAlgorithm(TorchAlgorithm):
     CREATION_OPTIONS = "CREATION_OPTIONS"
     OUTPUT = "OUTPUT"
     UNCERTAINTY = "UNCERTAINTY"
-
-    def name(self) -> str:
-        """The part after the colon in the id; never changes."""
-        return self.METHOD
-
-    def group(self) -> str:
-        """The group in the toolbox."""
-        return tr("Pansharpening")
-
-    def groupId(self) -> str:
-        """The group's id; never changes."""
-        return "pansharpening"
-
-    def tags(self) -> list[str]:
-        """Words under which the toolbox finds the algorithm."""
-        return tr("pansharpening,pan-sharpening,fusion,diffusion,resolution,PAN,MS").split(",")
-
-    def summary(self) -> str:
-        """One paragraph on the method."""
-        raise NotImplementedError
-
-    def shortHelpString(self) -> str:
-        """The text beside the dialog."""
-        # QGIS makes a paragraph of every line, and the command line shows the text as it is.
-        paragraphs = (
-            self.summary(),
-            tr(
-                "The two images are brought together by their georeference. The result lies on the "
-                "grid of PAN and keeps the data type, nodata value and band names of MS; tags in "
-                "the file say which model, seed and steps made it."
-            ),
-            tr(
-                "The network runs in a Python environment with PyTorch, outside QGIS: see "
-                "Raster ▸ Diffusion Pansharpening ▸ Settings."
-            ),
-        )
-        return "\n".join(paragraphs)
 
     def initAlgorithm(self, configuration=None) -> None:
         """Declare the parameters."""
@@ -136,7 +111,7 @@ class FuseAlgorithm(TorchAlgorithm):
             tr("Sampling steps"),
             tr("Network calls for each tile; empty for the number the model was made for."),
             None,
-            (1, MOST_STEPS[self.METHOD]),
+            (1, MOST_STEPS[self.NAME]),
         )
         self.add_number(
             self.SEED,
@@ -301,7 +276,7 @@ class FuseAlgorithm(TorchAlgorithm):
         inputs = {
             "pan": pan[0],
             "ms": ms[0] if len(ms) == 1 else ms,
-            "method": self.METHOD,
+            "method": self.NAME,
             "model": self.parameterAsString(parameters, self.MODEL, context).strip(),
             "bands": self.parameterAsString(parameters, self.BANDS, context).strip() or None,
             "extent": extent,

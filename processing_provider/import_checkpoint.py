@@ -12,13 +12,33 @@ from qgis.core import (
 from ..fusion_core.checkpoints import DETAIL_ORDERS, METHODS, NORMALISATION, check_import
 from ..fusion_core.errors import FusionError
 from ..fusion_core.execution.child import run_command
-from ..ui.translation import tr
+from ..ui.translation import marked, tr
 from .algorithm import named_destination
 from .torch_algorithm import TorchAlgorithm
 
 
 class ImportCheckpointAlgorithm(TorchAlgorithm):
     """Makes a model file of a checkpoint, in the interpreter that has PyTorch."""
+
+    NAME = "importcheckpoint"
+    TITLE = marked("Import checkpoint")
+    GROUP = "models"
+    TAGS = marked("checkpoint,weights,pth,PyTorch,safetensors,model,import")
+    HELP = (
+        marked(
+            "Makes a model of a checkpoint that the published training code of SSDiff or DDRF "
+            "saved. Bands, ratio and width are read from the weights; averaged weights (EMA) "
+            "are preferred."
+        ),
+        marked(
+            "The checkpoint is read outside QGIS by a reader that takes weights only: one that "
+            "holds code is refused."
+        ),
+        marked(
+            "Fusing then repeats the published timesteps, number of steps and normalisation; "
+            "the help page says where it differs on purpose."
+        ),
+    )
 
     CHECKPOINT = "CHECKPOINT"
     METHOD = "METHOD"
@@ -27,45 +47,6 @@ class ImportCheckpointAlgorithm(TorchAlgorithm):
     DETAIL_ORDER = "DETAIL_ORDER"
     NORMALISATION = "NORMALISATION"
     MODEL = "MODEL"
-
-    def name(self) -> str:
-        """The part after the colon in the id; never changes."""
-        return "importcheckpoint"
-
-    def displayName(self) -> str:
-        """The name in the toolbox."""
-        return tr("Import checkpoint")
-
-    def group(self) -> str:
-        """The group in the toolbox."""
-        return tr("Models")
-
-    def groupId(self) -> str:
-        """The group's id; never changes."""
-        return "models"
-
-    def tags(self) -> list[str]:
-        """Words under which the toolbox finds the algorithm."""
-        return tr("checkpoint,weights,pth,PyTorch,safetensors,model,import").split(",")
-
-    def shortHelpString(self) -> str:
-        """The text beside the dialog."""
-        paragraphs = (
-            tr(
-                "Makes a model of a checkpoint that the published training code of SSDiff or DDRF "
-                "saved. Bands, ratio and width are read from the weights; averaged weights (EMA) "
-                "are preferred."
-            ),
-            tr(
-                "The checkpoint is read outside QGIS by a reader that takes weights only: one that "
-                "holds code is refused."
-            ),
-            tr(
-                "Fusing then repeats the published timesteps, number of steps and normalisation; "
-                "the help page says where it differs on purpose."
-            ),
-        )
-        return "\n".join(paragraphs)
 
     def initAlgorithm(self, configuration=None) -> None:
         """Declare the parameters."""

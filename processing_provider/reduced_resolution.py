@@ -13,7 +13,7 @@ from qgis.core import (
 
 from ..fusion_core.errors import FusionError
 from ..fusion_core.sensors import SENSORS
-from ..ui.translation import tr
+from ..ui.translation import marked, tr
 from .algorithm import Algorithm, named_destination
 from .raster_source import raster_sources
 
@@ -21,48 +21,29 @@ from .raster_source import raster_sources
 class ReducedResolutionAlgorithm(Algorithm):
     """Reduces PAN and MS so that MS itself is the truth."""
 
+    NAME = "reducedresolution"
+    TITLE = marked("Reduced resolution")
+    GROUP = "quality"
+    TAGS = marked("Wald,protocol,degrade,downsample,MTF,reference,quality,PAN,MS")
+    HELP = (
+        marked(
+            "Makes a pair for which the truth is known (the Wald protocol): PAN and MS as their "
+            "sensors would have seen them with pixels larger by the ratio, and MS itself as the "
+            "reference."
+        ),
+        marked(
+            "Fuse the reduced pair, then give the result and the reference to “Assess quality”. "
+            "Each pixel is the ground seen through the transfer function of its band, exactly "
+            "at the pixel's centre; data types, nodata and band names stay."
+        ),
+    )
+
     PAN = "PAN"
     MS = "MS"
     SENSOR = "SENSOR"
     PAN_REDUCED = "PAN_REDUCED"
     MS_REDUCED = "MS_REDUCED"
     REFERENCE = "REFERENCE"
-
-    def name(self) -> str:
-        """The part after the colon in the id; never changes."""
-        return "reducedresolution"
-
-    def displayName(self) -> str:
-        """The name in the toolbox."""
-        return tr("Reduced resolution")
-
-    def group(self) -> str:
-        """The group in the toolbox."""
-        return tr("Quality")
-
-    def groupId(self) -> str:
-        """The group's id; never changes."""
-        return "quality"
-
-    def tags(self) -> list[str]:
-        """Words under which the toolbox finds the algorithm."""
-        return tr("Wald,protocol,degrade,downsample,MTF,reference,quality,PAN,MS").split(",")
-
-    def shortHelpString(self) -> str:
-        """The text beside the dialog."""
-        paragraphs = (
-            tr(
-                "Makes a pair for which the truth is known (the Wald protocol): PAN and MS as their "
-                "sensors would have seen them with pixels larger by the ratio, and MS itself as the "
-                "reference."
-            ),
-            tr(
-                "Fuse the reduced pair, then give the result and the reference to “Assess quality”. "
-                "Each pixel is the ground seen through the transfer function of its band, exactly "
-                "at the pixel's centre; data types, nodata and band names stay."
-            ),
-        )
-        return "\n".join(paragraphs)
 
     def initAlgorithm(self, configuration=None) -> None:
         """Declare the parameters."""

@@ -5,12 +5,28 @@ from __future__ import annotations
 from qgis.core import QgsProcessingException, QgsProcessingParameterRasterDestination
 
 from ..fusion_core.errors import FusionError
-from ..ui.translation import tr
+from ..ui.translation import marked, tr
 from .algorithm import LARGEST_SEED, Algorithm
 
 
 class SampleSceneAlgorithm(Algorithm):
     """Writes a synthetic PAN and MS pair together with the image they stand for."""
+
+    NAME = "samplescene"
+    TITLE = marked("Sample scene")
+    GROUP = "data"
+    TAGS = marked("synthetic,example,test,demo,PAN,MS")
+    HELP = (
+        marked(
+            "Makes a synthetic scene to try pansharpening on: fields, roads, roofs and water "
+            "with realistic spectra, seen by a panchromatic and a multispectral sensor with "
+            "blur and noise."
+        ),
+        marked(
+            "The reference is the multispectral image that a perfect sensor would see on the "
+            "grid of PAN, so a fused image can be measured against it."
+        ),
+    )
 
     SIZE = "SIZE"
     BANDS = "BANDS"
@@ -19,41 +35,6 @@ class SampleSceneAlgorithm(Algorithm):
     PAN = "PAN"
     MS = "MS"
     REFERENCE = "REFERENCE"
-
-    def name(self) -> str:
-        """The part after the colon in the id; never changes."""
-        return "samplescene"
-
-    def displayName(self) -> str:
-        """The name in the toolbox."""
-        return tr("Sample scene")
-
-    def group(self) -> str:
-        """The group in the toolbox."""
-        return tr("Data")
-
-    def groupId(self) -> str:
-        """The group's id; never changes."""
-        return "data"
-
-    def tags(self) -> list[str]:
-        """Words under which the toolbox finds the algorithm."""
-        return tr("synthetic,example,test,demo,PAN,MS").split(",")
-
-    def shortHelpString(self) -> str:
-        """The text beside the dialog."""
-        paragraphs = (
-            tr(
-                "Makes a synthetic scene to try pansharpening on: fields, roads, roofs and water "
-                "with realistic spectra, seen by a panchromatic and a multispectral sensor with "
-                "blur and noise."
-            ),
-            tr(
-                "The reference is the multispectral image that a perfect sensor would see on the "
-                "grid of PAN, so a fused image can be measured against it."
-            ),
-        )
-        return "\n".join(paragraphs)
 
     def initAlgorithm(self, configuration=None) -> None:
         """Declare the parameters."""

@@ -20,7 +20,7 @@ from ..fusion_core.errors import FusionError
 from ..fusion_core.sensors import SENSORS
 from ..fusion_core.train_report import FIGURES
 from ..ui import settings
-from ..ui.translation import tr
+from ..ui.translation import marked, tr
 from .algorithm import LARGEST_SEED, named_destination
 from .raster_source import raster_sources
 from .torch_algorithm import WIDGETS, TorchAlgorithm
@@ -35,6 +35,25 @@ _SECONDS_BETWEEN_LINES = 10
 class TrainAlgorithm(TorchAlgorithm):
     """Adapts a model to the user's scenes, or trains one from nothing, in a child process."""
 
+    NAME = "train"
+    TITLE = marked("Adapt a model to your scene")
+    GROUP = "models"
+    TAGS = marked("train,training,adapt,fine-tune,fine-tuning,model,weights,Wald")
+    HELP = (
+        marked(
+            "Trains a model further on scenes of your own, so that it knows their sensor and "
+            "their ground; a few minutes are enough. Both images are reduced by their ratio "
+            "(the Wald protocol), which makes the MS image itself the truth to learn from."
+        ),
+        marked(
+            "A quarter of each scene is never trained on. There the trained model is compared "
+            "with the one it started from, and the better of the two is written, so that it "
+            "never does worse there than the model that you had. The report shows the figures, "
+            "the course of the training and pictures."
+        ),
+        marked("Choose the file as MODEL when fusing. Cancelling keeps the best so far."),
+    )
+
     PAN = "PAN"
     MS = "MS"
     METHOD = "METHOD"
@@ -48,44 +67,6 @@ class TrainAlgorithm(TorchAlgorithm):
     ALTERNATING = "ALTERNATING"
     MODEL = "MODEL"
     REPORT = "REPORT"
-
-    def name(self) -> str:
-        """The part after the colon in the id; never changes."""
-        return "train"
-
-    def displayName(self) -> str:
-        """The name in the toolbox."""
-        return tr("Adapt a model to your scene")
-
-    def group(self) -> str:
-        """The group in the toolbox."""
-        return tr("Models")
-
-    def groupId(self) -> str:
-        """The group's id; never changes."""
-        return "models"
-
-    def tags(self) -> list[str]:
-        """Words under which the toolbox finds the algorithm."""
-        return tr("train,training,adapt,fine-tune,fine-tuning,model,weights,Wald").split(",")
-
-    def shortHelpString(self) -> str:
-        """The text beside the dialog."""
-        paragraphs = (
-            tr(
-                "Trains a model further on scenes of your own, so that it knows their sensor and "
-                "their ground; a few minutes are enough. Both images are reduced by their ratio "
-                "(the Wald protocol), which makes the MS image itself the truth to learn from."
-            ),
-            tr(
-                "A quarter of each scene is never trained on. There the trained model is compared "
-                "with the one it started from, and the better of the two is written, so that it "
-                "never does worse there than the model that you had. The report shows the figures, "
-                "the course of the training and pictures."
-            ),
-            tr("Choose the file as MODEL when fusing. Cancelling keeps the best so far."),
-        )
-        return "\n".join(paragraphs)
 
     def initAlgorithm(self, configuration=None) -> None:
         """Declare the parameters."""
