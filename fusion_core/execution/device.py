@@ -12,6 +12,9 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 CHUNK = 2
 """Tiles that one CPU thread computes together."""
 GPU_BATCH = 64
+LARGEST_BATCH = 256
+MEMORY_SHARE = 0.5
+"""Part of a GPU's free memory that batches may fill: what is left is for other programs and for fragmentation."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -65,6 +68,19 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
 def default_batch_size(device: torch.device, threads: int) -> int:
     """Tiles computed at once; on the CPU enough for every thread to have a chunk waiting."""
     return 2 * CHUNK * threads if device.type == "cpu" else GPU_BATCH
+
+
+def fitting_batch_size(device: torch.device, tile_memory: int, in_flight: int) -> int:
+    """Tiles computed at once on a CUDA device.
+
+    Args:
+        device: the CUDA device.
+        tile_memory: bytes that one tile takes.
+        in_flight: batches at a time.
+    """
+    free, _ = torch.cuda.mem_get_info(device)
+    fitting = int(MEMORY_SHARE * free) // (max(1, tile_memory) * in_flight)
+    return max(1, min(LARGEST_BATCH, fitting))
 
 
 def thread_count(count: int | None = None) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import queue
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +19,7 @@ from .consistency import toward_measured
 from .device import (
     CHUNK,
     default_batch_size,
+    fitting_batch_size,
     is_out_of_memory,
     memory_report,
     resolve_device,
@@ -26,6 +30,8 @@ from .executor import ExecutorInfo, FusedTiles, OnCall, SamplingPlan, TileBatch
 
 SEED_STRIDE = 1_000_003
 """Distance between the seeds of a job's samples."""
+IN_FLIGHT = 2
+"""Batches at a time: one computes while another travels to the GPU and back, or fills the threads that it leaves idle."""
 
 
 class LocalExecutor:
@@ -33,7 +39,7 @@ class LocalExecutor:
 
     On the CPU every thread computes chunks of the same size by itself, and torch's own threading is switched off for the
     process: torch would split sums among its threads by the size of the batch, and a tile's bits would depend on
-    its neighbours.
+    its neighbours.  On a GPU every batch in flight has a stream of its own.
 
     Raises:
         FusionError: the model cannot be loaded, or the device or precision does not exist here.
@@ -45,7 +51,7 @@ class LocalExecutor:
         self.dtype = resolve_precision(plan.precision, self.device)
         model = read_model(plan.model)
         self.card = model.card
-        self.network = load_network(model).to(self.device, self.dtype)
+        self.network = load_network(model).inference_form().to(self.device, self.dtype)
         self.network.to(memory_format=torch.channels_last)
         limits = torch.tensor(plan.value_range, dtype=torch.float32, device=self.device)
         self.value_range = (limits[:, 0, None, None], limits[:, 1, None, None])
@@ -56,11 +62,18 @@ class LocalExecutor:
             torch.set_num_threads(1)
             # Once more in each thread, since OpenMP keeps the number by thread.
             self.pool = ThreadPoolExecutor(threads, "tiles", torch.set_num_threads, (1,))
+        self.streams: queue.SimpleQueue[torch.cuda.Stream] = queue.SimpleQueue()
+        size = default_batch_size(self.device, threads)
+        if self.device.type == "cuda":
+            for _ in range(IN_FLIGHT):
+                self.streams.put(torch.cuda.Stream(self.device))
+            size = fitting_batch_size(self.device, self._tile_memory(), IN_FLIGHT)
         self.info = ExecutorInfo(
             device=_device_name(self.device),
             precision=str(self.dtype).removeprefix("torch."),
             torch_version=torch.__version__,
-            batch_size=default_batch_size(self.device, threads),
+            batch_size=size,
+            in_flight=IN_FLIGHT,
         )
 
     def run(self, batch: TileBatch, on_call: OnCall) -> FusedTiles:
@@ -100,7 +113,8 @@ class LocalExecutor:
     def _fuse(self, batch: TileBatch, on_call: OnCall) -> FusedTiles:
         """Fuse a batch: in one go on a GPU, chunk by chunk in parallel on the CPU."""
         if self.pool is None:
-            return self._fuse_together(batch, on_call)
+            with self._stream():
+                return self._fuse_together(batch, on_call)
         lock = threading.Lock()
 
         def told(count: int) -> None:
@@ -174,6 +188,36 @@ class LocalExecutor:
             for row, col in batch.origins
         ]
         return torch.stack(fields).contiguous(memory_format=torch.channels_last)
+
+    @contextmanager
+    def _stream(self) -> Iterator[None]:
+        """One of the GPU's streams for the calling thread alone."""
+        if self.device.type != "cuda":
+            yield
+            return
+        stream = self.streams.get()
+        try:
+            with torch.cuda.stream(stream):
+                yield
+        finally:
+            self.streams.put(stream)
+
+    def _tile_memory(self) -> int:
+        """Bytes that a tile of the model's size takes on the GPU, measured."""
+        card, ratio = self.card, self.card.ratio
+        bands, coarse = len(self.plan.value_range), card.tile // ratio
+        batch = TileBatch(
+            guide=np.zeros((CHUNK, self.network.guide_bands, card.tile, card.tile), np.float32),
+            ms=np.zeros((CHUNK, bands, coarse, coarse), np.float32),
+            lms=np.zeros((CHUNK, bands, card.tile, card.tile), np.float32),
+            origins=np.zeros((CHUNK, 2), np.int64),
+        )
+        held = torch.cuda.memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        self._fuse_together(batch, lambda count: None)
+        # What the networks keep for all batches must be there before other streams use it.
+        torch.cuda.synchronize(self.device)
+        return (torch.cuda.max_memory_allocated(self.device) - held) // CHUNK
 
     def _release(self) -> None:
         if self.device.type == "cuda":
