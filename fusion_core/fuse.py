@@ -14,16 +14,16 @@ import numpy as np
 from . import __version__
 from .band_matching import BandMatch, has_bands, known_bands, match_bands
 from .bands import split_bands
-from .errors import Cancelled, FusionError
-from .execution.blending import RowBlender, blend_columns
-from .execution.executor import Executor, FusedTiles, SamplingPlan, TileBatch
-from .execution.tile_plan import TilePlan, plan_tiles
+from .errors import FusionError
+from .execution.executor import Executor, SamplingPlan
+from .execution.tile_plan import plan_tiles
+from .fuse_plan import FusePlan
+from .pipeline import run_plan
 from .weights import GRIDS, METHOD_TITLES, SOLVERS, ModelFile, find_model
 
 if TYPE_CHECKING:
     from .raster.mosaic import Mosaic
-    from .raster.scene import Scene, SceneWindow
-    from .raster.window import Window
+    from .raster.scene import Scene
 
 EXECUTORS = ("local", "worker", "dask")
 DATA_TYPES = ("ms", "float32")
@@ -76,35 +76,6 @@ class FuseResult:
     def as_dict(self) -> dict[str, object]:
         """As JSON can hold it."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class FusePlan:
-    """A checked job: everything is decided, nothing has been computed or written.
-
-    Attributes:
-        scene: the open PAN and MS.
-        model: the network's file.
-        window: PAN pixels to write.
-        tiles: tiles to compute.
-        bands: which MS band serves as which of the network's.
-        steps, solver, grid, seed, samples: the sampling.
-        dtype: numpy dtype name of the output.
-        notes: sentences the user should read.
-    """
-
-    scene: Scene
-    model: ModelFile
-    window: Window
-    tiles: TilePlan
-    bands: BandMatch
-    steps: int
-    solver: str
-    grid: str
-    seed: int
-    samples: int
-    dtype: str
-    notes: tuple[str, ...]
 
 
 def check_fuse(
@@ -323,7 +294,7 @@ def fuse(
             cleanup.enter_context(_mosaic(plan, *target, creation_options, provenance))
             for target in targets
         ]
-        _run(plan, computer, mosaics, batch_size, progress or (lambda share: None), stop)
+        run_plan(plan, computer, mosaics, batch_size, progress or (lambda share: None), stop)
         # All of them are whole before the first appears; the fused image last: where it stands, everything does.
         for mosaic in mosaics:
             mosaic.finish()
@@ -421,7 +392,7 @@ def _plan(
 def _sampling_plan(
     plan: FusePlan, device: str, precision: str, threads: int | None
 ) -> SamplingPlan:
-    scale = _ms_scale(plan)[:, 0, 0]
+    scale = plan.ms_scale[:, 0, 0]
     order = list(plan.bands.order)
     limits = plan.scene.ms_limits[order] / scale[order, None]
     contrast = limits[:, 1] - limits[:, 0]
@@ -514,111 +485,3 @@ def _mosaic(
         metadata=provenance,
         like_ms=like_ms,
     )
-
-
-def _ms_scale(plan: FusePlan) -> np.ndarray:
-    """Divisor of each MS band, in the scene's band order, (C, 1, 1)."""
-    kind = plan.model.card.normalisation
-    scale = plan.scene.ms_scale if kind == "percentile" else np.full(plan.scene.ms_bands, kind)
-    return scale.astype(np.float32)[:, None, None]
-
-
-def _pan_scale(plan: FusePlan) -> np.ndarray:
-    """Divisor of each PAN band, (P, 1, 1)."""
-    kind = plan.model.card.normalisation
-    scale = plan.scene.pan_scale if kind == "percentile" else np.full(plan.scene.pan_bands, kind)
-    return scale.astype(np.float32)[:, None, None]
-
-
-def _run(
-    plan: FusePlan,
-    computer: Executor,
-    mosaics: Sequence[Mosaic],
-    batch_size: int | None,
-    progress: Callable[[float], None],
-    stop: Callable[[], bool],
-) -> None:
-    """Compute, blend and write one row of tiles after another."""
-    axis, calls = plan.tiles.rows, plan.steps * plan.samples
-    total = plan.tiles.count * calls
-    done = 0
-
-    def on_call(tiles: int) -> None:
-        nonlocal done
-        done += tiles
-        progress(min(1.0, done / total))
-        if stop():
-            raise Cancelled
-
-    progress(0.0)
-    blenders = [RowBlender(axis.margin) for _ in mosaics]
-    scale = _ms_scale(plan)
-    left = plan.window.col - plan.tiles.cols.covered[0]
-    cols = slice(left, left + plan.window.width)
-    for index in range(axis.first, axis.last + 1):
-        if stop():
-            raise Cancelled
-        strip = plan.scene.read(_strip_window(plan, index))
-        fused = _fuse_strip(plan, computer, strip, index, batch_size, on_call)
-        done = (index - axis.first + 1) * plan.tiles.cols.count * calls
-        progress(done / total)
-        top = axis.position(index)
-        # What the strip finishes of the window: the rows before the next strip's first.
-        first, end = max(0, axis.start - top), min(axis.stride, axis.stop - top)
-        for mosaic, blender, tiles in zip(mosaics, blenders, (fused.residual, fused.spread)):
-            finished = blender.add(blend_columns(tiles, axis.margin))
-            if end <= first:
-                continue
-            values = finished[:, first:end, cols] * scale
-            if tiles is fused.residual:
-                values += strip.lms[:, first:end, cols]
-            mosaic.write(top + first - axis.start, values, strip.valid[first:end, cols])
-
-
-def _strip_window(plan: FusePlan, index: int) -> Window:
-    from .raster.window import Window
-
-    first, end = plan.tiles.cols.covered
-    return Window(plan.tiles.rows.position(index), first, plan.tiles.rows.tile, end - first)
-
-
-def _fuse_strip(
-    plan: FusePlan,
-    computer: Executor,
-    strip: SceneWindow,
-    index: int,
-    batch_size: int | None,
-    on_call: Callable[[int], None],
-) -> FusedTiles:
-    """The residual of a row of tiles, bands in the scene's order; tiles without a valid pixel stay zero."""
-    cols, card, order = plan.tiles.cols, plan.model.card, list(plan.bands.order)
-    guide = _cut(strip.pan / _pan_scale(plan), cols.stride, card.tile)
-    scaled_ms, scaled_lms = strip.ms / _ms_scale(plan), strip.lms / _ms_scale(plan)
-    ms = _cut(scaled_ms[order], cols.stride // card.ratio, card.tile // card.ratio)
-    lms = _cut(scaled_lms[order], cols.stride, card.tile)
-    wanted = np.flatnonzero(_cut(strip.valid[None], cols.stride, card.tile).any(axis=(1, 2, 3)))
-    origins = np.stack(
-        [
-            np.full(cols.count, plan.tiles.rows.position(index)),
-            cols.position(cols.first) + cols.stride * np.arange(cols.count),
-        ],
-        axis=1,
-    ).astype(np.int64)
-    shape = (cols.count, len(order), card.tile, card.tile)
-    residual = np.zeros(shape, np.float32)
-    spread = np.zeros(shape, np.float32) if plan.samples > 1 else None
-    size = batch_size or computer.info.batch_size
-    for start in range(0, len(wanted), size):
-        part = wanted[start : start + size]
-        batch = TileBatch(*(np.ascontiguousarray(a[part]) for a in (guide, ms, lms, origins)))
-        tiles = computer.run(batch, on_call)
-        residual[part[:, None], order] = tiles.residual
-        if spread is not None:
-            spread[part[:, None], order] = tiles.spread
-    return FusedTiles(residual, spread)
-
-
-def _cut(strip: np.ndarray, stride: int, tile: int) -> np.ndarray:
-    """Tiles (n, C, tile, tile) of a strip (C, tile, W), as views."""
-    windows = np.lib.stride_tricks.sliding_window_view(strip, tile, axis=2)[:, :, ::stride]
-    return windows.transpose(2, 0, 1, 3)
