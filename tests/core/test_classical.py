@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -16,54 +17,19 @@ from fusion_core.quality.lowpass import lowpass
 from fusion_core.sample_scene import SampleScene, make_sample_scene
 
 SCENES = Path(__file__).resolve().parents[3] / "shared" / "data" / "scenes"
-PUBLISHED = {
-    "ikonos/rr": (
-        "IKONOS",
-        {
-            "MTF-GLP-HPM": (3.253, 2.261, 0.8663, 0.9148),
-            "MTF-GLP-HPM-R": (3.288, 2.361, 0.8520, 0.9133),
-            "BDSD-PC": (3.395, 2.325, 0.8633, 0.9102),
-            "GSA": (3.324, 2.416, 0.8459, 0.9101),
-            "MTF-GLP-FS": (3.327, 2.399, 0.8479, 0.9099),
-            "BT-H": (3.289, 2.543, 0.8296, 0.8998),
-            "Brovey": (3.474, 2.629, 0.8192, 0.9007),
-        },
-    ),
-    "landsat7_val_01/rr": (
-        "unknown",
-        {
-            "MTF-GLP-HPM-R": (2.389, 3.615, 0.8867, 0.9312),
-            "BDSD-PC": (2.444, 3.593, 0.8959, 0.9311),
-            "MTF-GLP-FS": (2.389, 3.692, 0.8839, 0.9282),
-            "GSA": (2.469, 3.745, 0.8809, 0.9274),
-            "BT-H": (2.576, 3.902, 0.8799, 0.9188),
-            "MTF-GLP-HPM": (3.067, 5.471, 0.8598, 0.8592),
-            "Brovey": (2.585, 7.603, 0.7069, 0.8254),
-        },
-    ),
-    "landsat7_val_01/rr4": (
-        "unknown",
-        {
-            "MTF-GLP-FS": (3.460, 2.732, 0.7437, 0.8269),
-            "BDSD-PC": (3.492, 2.646, 0.7644, 0.8137),
-            "GSA": (3.475, 2.742, 0.7423, 0.8269),
-            "MTF-GLP-HPM-R": (3.505, 2.669, 0.7491, 0.8149),
-            "BT-H": (3.871, 3.010, 0.7356, 0.8261),
-            "MTF-GLP-HPM": (4.720, 4.102, 0.7010, 0.7877),
-            "Brovey": (3.958, 4.130, 0.6178, 0.7811),
-        },
-    ),
-    "worldview3_a/rr": (
-        "WorldView-3",
-        {
-            "BT-H": (3.404, 2.508, 0.9742, 0.9664),
-            "MTF-GLP-HPM": (3.785, 2.493, 0.9741, 0.9631),
-            "MTF-GLP-HPM-R": (3.772, 2.515, 0.9730, 0.9622),
-            "BDSD-PC": (4.153, 2.622, 0.9716, 0.9616),
-        },
-    ),
-}
-"""Scores (SAM, ERGAS, Q2n, SCC) of another implementation, which comes with the scenes."""
+SCORES = Path(__file__).with_name("classical_scores.csv")
+"""Scores of another implementation, which comes with the scenes."""
+METRICS = ("SAM", "ERGAS", "Q2n", "SCC")
+
+
+def published() -> dict[tuple[str, str], dict[str, dict[str, float]]]:
+    """Scores by scene and sensor, then by method."""
+    found: dict = {}
+    with SCORES.open(newline="") as file:
+        for row in csv.DictReader(file):
+            scores = {name: float(row[name]) for name in METRICS}
+            found.setdefault((row["scene"], row["sensor"]), {})[row["method"]] = scores
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -203,18 +169,17 @@ def test_pair_reads_the_offset_from_the_georeference(make_pair):
     assert half.lms[:, 4 * row + 2, 4 * col + 2] == pytest.approx(half.ms[:, row, col])
 
 
-@pytest.mark.parametrize("scene", PUBLISHED)
-def test_scores_are_those_of_another_implementation(scene):
+@pytest.mark.parametrize(("scene", "sensor"), published())
+def test_scores_are_those_of_another_implementation(scene, sensor):
     folder = SCENES / scene
     if not folder.is_dir():
         pytest.skip("the scene is not here")
     pytest.importorskip("osgeo.gdal")
     from fusion_core.raster.geotiff import read_bands
 
-    sensor, published = PUBLISHED[scene]
     pair = Pair.read(folder / "pan.tif", folder / "ms.tif", sensor)
     reference = read_bands(str(folder / "gt.tif"))[0]
-    for name, scores in published.items():
+    for name, scores in published()[scene, sensor].items():
         fused = as_delivered(METHODS[name](pair), reference.dtype)
         found = assess_reduced(reference.astype(float), fused.astype(float), pair.ratio)
-        assert list(found.values()) == pytest.approx(list(scores), rel=0.005), name
+        assert found == pytest.approx(scores, rel=0.005), name
