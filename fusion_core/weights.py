@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from .bands import KNOWN_BANDS, band_order, canonical_band, contradictions
 from .errors import FusionError
+from .solvers import GRIDS, SOLVERS
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 MODELS_FOLDER = Path(__file__).resolve().parent.parent / "resources" / "models"
 METHOD_TITLES = {"ddrf": "DDRF", "ssdiff": "SSDiff"}
-SOLVERS = ("ddim", "dpm++2m")
-GRIDS = ("uniform", "logsnr")
 MOST_CONSISTENCY = 10
 _LONGEST_HEADER = 16 * 2**20
 _LARGEST_TILE = 4096

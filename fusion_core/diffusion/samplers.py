@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from ..models.network import Condition, FusionNetwork
+from ..solvers import SOLVERS
 from .objectives import predicted_x0
 from .schedule import cosine_schedule
 
@@ -19,8 +20,6 @@ Predict = Callable[[torch.Tensor, int], torch.Tensor]
 Levels = Sequence[tuple[float, float]]
 Callback = Callable[[int, int, torch.Tensor], None]
 Correct = Callable[[torch.Tensor], torch.Tensor]
-
-SOLVERS = ("ddim", "dpm++2m")
 
 
 def ddim(predict: Predict, x: torch.Tensor, levels: Levels) -> torch.Tensor:

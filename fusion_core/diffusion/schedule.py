@@ -7,10 +7,11 @@ from functools import lru_cache
 
 import torch
 
+from ..solvers import GRIDS
+
 OFFSET = 0.008
 LARGEST_BETA = 0.999
 FIRST_LOG_SNR = -1.0
-GRIDS = ("uniform", "logsnr")
 
 
 class Schedule:
