@@ -12,7 +12,8 @@ from .d_s import d_s
 from .d_sr import d_sr
 from .ergas import ergas
 from .hqnr import hqnr, rqnr
-from .lowpass import DEFAULT_GAIN, lowpass
+from .images import check_pair
+from .lowpass import first_centre, gains_of_bands, lowpass
 from .q2n import q2n
 from .sam import sam
 from .scc import scc
@@ -84,15 +85,9 @@ def assess_full(
     Raises:
         FusionError: the shapes do not fit each other or no pixel is valid.
     """
-    if pan.shape[0] != 1 or pan.shape[1:] != fused.shape[1:] or len(ms) != len(fused):
-        raise FusionError(
-            f"PAN {pan.shape}, MS {ms.shape} and the fused image {fused.shape} do not belong together: "
-            "the fused image needs PAN's rows and columns and MS's bands."
-        )
-    gains = [DEFAULT_GAIN] * len(ms) if gains is None else list(gains)
-    if len(gains) != len(ms):
-        raise FusionError(f"{len(gains)} MTF gains do not fit {len(ms)} bands: give one for each.")
-    start = offset if offset is not None else ((ratio - 1) / 2, (ratio - 1) / 2)
+    check_pair(pan, ms, fused, "the fused image")
+    gains = gains_of_bands(gains, len(ms))
+    start = first_centre(offset, ratio)
     valid = np.isfinite(fused).all(axis=0) & np.isfinite(pan[0])
     if mask is not None:
         valid &= mask

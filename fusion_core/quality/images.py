@@ -21,6 +21,23 @@ def as_pair(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return np.asarray(first, np.float64), np.asarray(second, np.float64)
 
 
+def check_pair(pan: np.ndarray, ms: np.ndarray, fine: np.ndarray, name: str) -> None:
+    """Refuse images that are not PAN (1, H, W), MS (C, h, w) and something on PAN's grid with MS's bands (C, H, W).
+
+    Args:
+        pan, ms, fine: the images.
+        name: of the third, such as "the fused image".
+
+    Raises:
+        FusionError: the shapes do not fit each other.
+    """
+    if pan.shape[0] != 1 or pan.shape[1:] != fine.shape[1:] or len(ms) != len(fine):
+        raise FusionError(
+            f"PAN {pan.shape}, MS {ms.shape} and {name} {fine.shape} do not belong together: "
+            f"{name} needs PAN's rows and columns and MS's bands."
+        )
+
+
 def valid_pixels(mask: np.ndarray | None, *images: np.ndarray) -> np.ndarray:
     """Pixels (H, W) that are inside the mask (None: all) and finite in every band of every image.
 

@@ -6,10 +6,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..errors import FusionError
 from ..mtf import mtf_sigma
+from ..sensors import MS_GAIN
 
-DEFAULT_GAIN = 0.3
-"""Transfer of an MS band at its Nyquist frequency where the sensor is not known."""
+
+def gains_of_bands(gains: Sequence[float] | None, bands: int) -> list[float]:
+    """The MTF gain of each band at its Nyquist frequency; None for a sensor that is not known.
+
+    Raises:
+        FusionError: there are not as many as bands.
+    """
+    found = [MS_GAIN] * bands if gains is None else list(gains)
+    if len(found) != bands:
+        raise FusionError(f"{len(found)} MTF gains do not fit {bands} bands: give one for each.")
+    return found
+
+
+def first_centre(offset: tuple[float, float] | None, ratio: int) -> tuple[float, float]:
+    """Fine row and column of the centre of the first coarse pixel; None for blocks of ratio x ratio fine pixels."""
+    return offset if offset is not None else ((ratio - 1) / 2, (ratio - 1) / 2)
 
 
 def lowpass(
@@ -34,7 +50,7 @@ def lowpass(
     Returns:
         (C, rows, columns) float64; NaN where nothing valid is in reach.  Edge pixels repeat beyond the image.
     """
-    first = offset if offset is not None else ((ratio - 1) / 2, (ratio - 1) / 2)
+    first = first_centre(offset, ratio)
     rows, cols = (start + ratio * np.arange(count) for start, count in zip(first, shape))
     valid = np.ones(image.shape[1:]) if mask is None else mask.astype(np.float64)
     result = np.empty((image.shape[0], *shape))

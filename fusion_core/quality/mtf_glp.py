@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ..errors import FusionError
 from ..resampling import cubic_matrix
-from .lowpass import DEFAULT_GAIN, lowpass
+from .images import check_pair
+from .lowpass import first_centre, gains_of_bands, lowpass
 
 MOST_MODULATION = 10.0
 """Factor by which modulation may brighten a pixel at most; only dark pixels with tiny denominators ever reach it."""
@@ -51,15 +51,9 @@ def mtf_glp_hpm(
     Raises:
         FusionError: the shapes do not fit each other.
     """
-    if pan.shape[0] != 1 or pan.shape[1:] != lms.shape[1:] or len(ms) != len(lms):
-        raise FusionError(
-            f"PAN {pan.shape}, MS {ms.shape} and interpolated MS {lms.shape} do not belong together: "
-            "the last needs PAN's rows and columns and MS's bands."
-        )
-    gains = [DEFAULT_GAIN] * len(ms) if gains is None else list(gains)
-    if len(gains) != len(ms):
-        raise FusionError(f"{len(gains)} MTF gains do not fit {len(ms)} bands: give one for each.")
-    start = offset if offset is not None else ((ratio - 1) / 2, (ratio - 1) / 2)
+    check_pair(pan, ms, lms, "the interpolated MS")
+    gains = gains_of_bands(gains, len(ms))
+    start = first_centre(offset, ratio)
     sharp, coloured = np.asarray(pan, np.float64), np.asarray(lms, np.float64)
     coarse = lowpass(np.broadcast_to(sharp, coloured.shape), ratio, ms.shape[1:], gains, start)
     smooth = (enlarge or _cubic(coloured.shape[1:], ms.shape[1:], ratio, start))(coarse)
