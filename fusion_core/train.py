@@ -14,6 +14,7 @@ import numpy as np
 from .bands import band_order, canonical_band
 from .errors import FusionError
 from .mtf import mtf_sigma
+from .sensors import PAN_GAIN
 from .weights import ModelCard, load_network, read_model, save_model
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from .training.derived_bands import DerivedBands
     from .training.patches import TrainingImage
     from .training.trainer import Progress, TrainingResult, TrainingSettings
-
-PAN_GAIN = 0.15
-"""MTF gain at Nyquist assumed for a PAN that is degraded (metrics of the field's toolboxes for unknown sensors)."""
 
 PAN_CHANCES = {"blue": 0.6, "green": 1.0, "yellow": 1.0, "red": 1.0, "rededge": 0.6, "nir": 0.6}
 """How often a simulated PAN sees a band; bands not named here (SWIR) never."""
