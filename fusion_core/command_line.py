@@ -127,6 +127,7 @@ def _add_fuse(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
         "--data-type", default="ms", choices=("ms", "float32"), help="of the output"
     )
     command.add_argument("--batch-size", type=int, help="tiles computed at once")
+    command.add_argument("--threads", type=int, help="CPU threads; one core stays free by default")
     command.add_argument("--executor", default="local", choices=("local", "worker", "dask"))
     command.add_argument("--python", help="interpreter of the worker")
     command.add_argument(
@@ -162,6 +163,7 @@ def _fuse(parsed: argparse.Namespace) -> dict:
         batch_size=parsed.batch_size,
         executor=parsed.executor,
         python=parsed.python,
+        threads=parsed.threads,
         cluster=parsed.cluster,
         progress=_ProgressLine("fusing"),
         cancelled=_told_to_end.is_set,
@@ -192,6 +194,7 @@ def _add_batch(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     given.add_argument("--precision")
     given.add_argument("--executor", choices=("local", "worker", "dask"))
     given.add_argument("--python", help="interpreter of the worker")
+    given.add_argument("--threads", type=int, help="CPU threads")
     given.add_argument("--cluster", help="Dask scheduler whose workers compute")
     return command
 
@@ -199,7 +202,7 @@ def _add_batch(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
 def _batch(parsed: argparse.Namespace) -> dict:
     from .batch import run_batch
 
-    names = ("method", "model", "device", "precision", "executor", "python", "cluster")
+    names = ("method", "model", "device", "precision", "executor", "python", "threads", "cluster")
     report = parsed.report or f"{parsed.jobs}.report.csv"
     result = run_batch(
         parsed.jobs,

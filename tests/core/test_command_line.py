@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("osgeo")
+from fusion_core.command_line import main  # noqa: E402
 from fusion_core.raster.geotiff import read_bands  # noqa: E402
 from fusion_core.weights import read_model  # noqa: E402
 from tests.core.networks import write_model  # noqa: E402
@@ -70,6 +71,27 @@ def test_fuse_and_assess(pair, tmp_path):
     )
     assert perfect["SAM"] == pytest.approx(0, abs=1e-3)
     assert perfect["ERGAS"] == pytest.approx(0, abs=1e-6)
+
+
+def test_threads_reach_the_executor(pair, tmp_path, monkeypatch):
+    """Pixels do not tell how many threads made them."""
+    from fusion_core.execution import local
+
+    counts = []
+    pool = local.ThreadPoolExecutor
+
+    def counted(threads, *arguments):
+        counts.append(threads)
+        return pool(threads, *arguments)
+
+    monkeypatch.setattr(local, "ThreadPoolExecutor", counted)
+    model = write_model(tmp_path / "tiny.safetensors")
+    (tmp_path / "jobs.csv").write_text(f"pan,ms,output\n{pair[0]},{pair[1]},b.tif\n")
+    files = ["--pan", pair[0], "--ms", pair[1], "--output", tmp_path / "a.tif"]
+    for command in (["fuse", *files], ["batch", tmp_path / "jobs.csv"]):
+        arguments = [*command, "--model", model, "--device", "cpu", "--threads", 3]
+        assert main([str(argument) for argument in arguments]) == 0
+    assert counts == [3, 3]
 
 
 @pytest.mark.parametrize(
