@@ -19,7 +19,8 @@ from .execution.executor import Executor, SamplingPlan
 from .execution.tile_plan import plan_tiles
 from .fuse_plan import FusePlan
 from .pipeline import run_plan
-from .weights import GRIDS, METHOD_TITLES, SOLVERS, ModelFile, find_model
+from .solvers import GRIDS, SOLVERS
+from .weights import METHOD_TITLES, ModelFile, find_model
 
 if TYPE_CHECKING:
     from .raster.mosaic import Mosaic
