@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from fusion_core.raster.sample_scene_files import write_sample_scene
+from fusion_core.sample_scene import make_sample_scene
+
 UTM33 = "EPSG:32633"
 
 
@@ -83,6 +86,19 @@ def make_raster(tmp_path):
             )
         dataset = None
         return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def sample_pair(tmp_path_factory):
+    """A function that writes a synthetic scene of ``size`` PAN pixels, 4 bands at ratio 4, and returns PAN and MS."""
+
+    def make(size):
+        folder = tmp_path_factory.mktemp("scene")
+        paths = tuple(str(folder / f"{name}.tif") for name in ("pan", "ms", "reference"))
+        write_sample_scene(make_sample_scene(size=size, seed=5), *paths)
+        return paths[:2]
 
     return make
 

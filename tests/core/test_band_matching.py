@@ -19,8 +19,6 @@ from fusion_core.errors import FusionError  # noqa: E402
 from fusion_core.fuse import check_fuse, fuse  # noqa: E402
 from fusion_core.raster.geotiff import read_bands, write_geotiff  # noqa: E402
 from fusion_core.raster.provenance import read_provenance  # noqa: E402
-from fusion_core.raster.sample_scene_files import write_sample_scene  # noqa: E402
-from fusion_core.sample_scene import make_sample_scene  # noqa: E402
 from fusion_core.weights import find_model  # noqa: E402
 from tests.core.networks import write_model  # noqa: E402
 
@@ -29,12 +27,9 @@ SHUFFLED = [2, 0, 3, 1]
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory):
+def scene(sample_pair):
     """PAN and MS of a small scene."""
-    folder = tmp_path_factory.mktemp("scene")
-    paths = tuple(str(folder / f"{name}.tif") for name in ("pan", "ms", "reference"))
-    write_sample_scene(make_sample_scene(size=64, seed=5), *paths)
-    return paths[:2]
+    return sample_pair(64)
 
 
 @pytest.fixture(scope="module")

@@ -26,12 +26,9 @@ NAMES = ("Blue", "Green", "Red", "NIR")
 
 
 @pytest.fixture(scope="module")
-def scene_files(tmp_path_factory):
+def scene_files(sample_pair):
     """A small synthetic pair."""
-    folder = tmp_path_factory.mktemp("scene")
-    paths = tuple(str(folder / f"{name}.tif") for name in ("pan", "ms", "reference"))
-    write_sample_scene(make_sample_scene(size=160, seed=5), *paths)
-    return paths[:2]
+    return sample_pair(160)
 
 
 @pytest.fixture(scope="module")
