@@ -14,7 +14,6 @@ from pathlib import Path
 
 from .errors import Cancelled, FusionError
 from .fuse import fuse
-from .raster.partial import remove_leftovers
 
 _REQUIRED = ("pan", "ms", "output")
 _FILES = ("pan", "output", "uncertainty")
@@ -230,9 +229,6 @@ def _fuse_scene(
     job = dict(scene.job)
     pan, ms, output = job.pop("pan"), job.pop("ms"), job.pop("output")
     try:
-        for path in (output, job.get("uncertainty")):
-            if path is not None:
-                remove_leftovers(str(path))
         done = fuse(
             pan,
             ms[0] if len(ms) == 1 else ms,

@@ -14,6 +14,7 @@ from osgeo import gdal
 
 from ..errors import FusionError
 from .gdal_calls import GdalMessages, quiet_gdal
+from .partial import remove_leftovers
 from .source import NUMPY_TYPES
 
 GDAL_TYPES = {name: number for number, name in NUMPY_TYPES.items()}
@@ -133,6 +134,9 @@ def check_output(
         raise FusionError(f"Rasters of {dtype} cannot be written: choose float32.")
     _try(form, path, bands, dtype)
     free = shutil.disk_usage(folder).free
+    if size > free:
+        remove_leftovers(path)
+        free = shutil.disk_usage(folder).free
     compressed = any(option.upper().startswith("COMPRESS=") for option in options)
     if size > free and not (compressed and form.streams):
         raise FusionError(

@@ -20,7 +20,6 @@ from fusion_core.batch import read_jobs, run_batch
 from fusion_core.errors import FusionError
 from fusion_core.fuse import fuse
 from fusion_core.raster.geotiff import read_bands
-from fusion_core.raster.partial import remove_leftovers
 from fusion_core.raster.provenance import read_provenance
 from tests.core.networks import write_model
 
@@ -169,14 +168,6 @@ def test_killed_and_started_again(archive, tmp_path):
     assert before == {name: (tmp_path / name).stat().st_mtime_ns for name in before}
     assert states(run_batch(table)) == ["skipped"] * 3
     assert no_leftovers(tmp_path)
-
-
-def test_leftovers_of_other_outputs_stay(tmp_path):
-    names = [".a.tif.x_1.partial", ".a.tif.b.x_1.partial", ".b.tif.x_1.partial", ".a.tif.x_1"]
-    for name in names:
-        (tmp_path / name).mkdir()
-    remove_leftovers(str(tmp_path / "a.tif"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names[1:])
 
 
 def test_told_to_end(archive, tmp_path):
