@@ -241,7 +241,7 @@ class Scene:
         )
         values, valid, region = self._read_filled(self._pan, needed, "pan_levels")
         index = np.ix_(rows - region.row, cols - region.col)
-        if values.shape[1:] == (len(rows), len(cols)):
+        if region == needed and values.shape[1:] == (len(rows), len(cols)):
             # The whole region as it is: no copy.
             return values, None if valid is None else valid.all(axis=0)
         pan = values[(slice(None), *index)]

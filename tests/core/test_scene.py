@@ -267,6 +267,17 @@ def test_invalid_pan_is_filled_from_its_surroundings(make_raster):
     assert part.pan[0, 10, 79] == pytest.approx(scene.pan_levels.mean[0])
 
 
+def test_a_window_that_overhangs_by_as_much_as_is_filled_from_is_not_shifted(make_raster):
+    rng = np.random.default_rng(0)
+    values = rng.integers(400, 500, (80, 80)).astype(np.uint16)
+    values[0, 0] = 0
+    pan = make_raster("pan.tif", values, nodata=0)
+    ms = make_raster("ms.tif", np.full((2, 20, 20), 50, np.uint16), pixel=4.0)
+    part = Scene.open(pan, ms).read(Window(44, 0, 40, 80))
+    np.testing.assert_array_equal(part.pan[0, :36], values[44:])
+    np.testing.assert_array_equal(part.pan[0, 36:], np.repeat(values[-1:], 4, axis=0))
+
+
 def test_single_band_files(make_raster, make_pair):
     from osgeo import gdal
 
