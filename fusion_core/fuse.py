@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from . import __version__
 from .band_matching import BandMatch, has_bands, known_bands, match_bands
 from .bands import split_bands
 from .errors import FusionError
+from .execution.device_list import device_names
 from .execution.executor import Executor, SamplingPlan
 from .execution.tile_plan import plan_tiles
 from .fuse_plan import FusePlan
@@ -93,6 +95,7 @@ def check_fuse(
     solver: str | None = None,
     grid: str | None = None,
     seed: int = 0,
+    device: str = "auto",
     samples: int = 1,
     uncertainty: str | None = None,
     data_type: str = "ms",
@@ -121,7 +124,12 @@ def check_fuse(
         raise FusionError("An uncertainty needs 2 samples or more: raise the number of samples.")
     if output is not None and uncertainty is not None and _same_file(output, uncertainty):
         raise FusionError("The fused image and the uncertainty have the same name: choose two.")
+    several = len(device_names(device)) > 1
     if cluster is not None:
+        if several:
+            raise FusionError(
+                f"Each worker of a cluster computes on one device and not on {device}: name one, such as auto."
+            )
         from .execution.dask_connection import check_address
 
         check_address(cluster)
@@ -201,7 +209,8 @@ def fuse(
         extent_crs: WKT of the extent's coordinate system, PAN's by default.
         steps, solver, grid: number of network calls, "ddim" or "dpm++2m", "uniform" or "logsnr"; the model's own by default.
         seed: of the noise; the same seed gives the same image.
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        device: "auto", "cpu", "cuda", "cuda:N", "mps", or several such as "cuda:0,cuda:2"; "auto" and "cuda" are all
+            GPUs of the first one's kind.  Several compute in a child process each.
         precision: "auto", "float32", "bfloat16" or "float16".
         samples: how many images are drawn and averaged.
         uncertainty: where to write the samples' standard deviation, float32; needs two samples or more.
@@ -249,6 +258,7 @@ def fuse(
         solver=solver,
         grid=grid,
         seed=seed,
+        device=device,
         samples=samples,
         uncertainty=uncertainty,
         data_type=data_type,
@@ -424,14 +434,15 @@ def _executor(
 ) -> Executor:
     if name == "worker":
         from .execution.interpreter import find_interpreter
-        from .execution.worker_executor import WorkerExecutor
+        from .execution.shared_out import start_workers
 
-        return WorkerExecutor(sampling, find_interpreter(python), stop, cluster)
+        return start_workers(sampling, find_interpreter(python), stop, cluster)
     if cluster is not None:
         from .execution.dask_executor import DaskExecutor
 
         return DaskExecutor(sampling, cluster, stop)
     try:
+        from .execution.device import same_devices
         from .execution.local import LocalExecutor
     except ModuleNotFoundError as error:
         from .execution.interpreter import INSTALL
@@ -439,6 +450,11 @@ def _executor(
         raise FusionError(
             f"This Python lacks {error.name}: install it with {INSTALL}, or use the worker with another interpreter."
         ) from error
+    if len(device_names(sampling.device)) > 1 or len(same_devices(sampling.device)) > 1:
+        from .execution.shared_out import start_workers
+
+        # One process each: threads of one would wait for each other.
+        return start_workers(sampling, python or sys.executable, stop)
     return LocalExecutor(sampling)
 
 

@@ -47,6 +47,23 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+def same_devices(name: str) -> list[str]:
+    """The devices that share a job's tiles: for "auto" and "cuda" all GPUs like the first, else the named one alone.
+
+    GPUs of another kind would compute other pixels.
+
+    Raises:
+        FusionError: the device does not exist here.
+    """
+    if name in ("auto", "cuda") and resolve_device(name).type == "cuda":
+        first, *others = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+        kind = (first.name, first.major, first.minor)
+        same = [i for i, one in enumerate(others, 1) if (one.name, one.major, one.minor) == kind]
+        if same:
+            return [f"cuda:{index}" for index in (0, *same)]
+    return [name]
+
+
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     """The number format a user's choice means; "auto" is bfloat16 on a GPU that has it, else float32.
 

@@ -53,9 +53,7 @@ class LocalExecutor:
         self.card = model.card
         self.network = load_network(model).inference_form().to(self.device, self.dtype)
         self.network.to(memory_format=torch.channels_last)
-        limits = torch.tensor(plan.value_range, dtype=torch.float32, device=self.device)
-        self.value_range = (limits[:, 0, None, None], limits[:, 1, None, None])
-        self.largest_batch: int | None = None
+        self.serve(plan)
         threads = thread_count(plan.threads)
         self.pool: ThreadPoolExecutor | None = None
         if self.device.type == "cpu":
@@ -75,6 +73,13 @@ class LocalExecutor:
             batch_size=size,
             in_flight=IN_FLIGHT,
         )
+
+    def serve(self, plan: SamplingPlan) -> None:
+        """Take another job's plan, for the same model, device, precision and threads; between two runs."""
+        self.plan = plan
+        limits = torch.tensor(plan.value_range, dtype=torch.float32, device=self.device)
+        self.value_range = (limits[:, 0, None, None], limits[:, 1, None, None])
+        self.largest_batch: int | None = None
 
     def run(self, batch: TileBatch, on_call: OnCall) -> FusedTiles:
         """See ``Executor.run``; where memory runs out the batch is halved, for this call and all later ones."""
@@ -102,6 +107,10 @@ class LocalExecutor:
                 ) from shortage
             size = self.largest_batch = max(1, size // 2)
         return _joined(parts)
+
+    def rest(self) -> None:
+        """Give back what memory is only kept for speed; the network stays."""
+        self._release()
 
     def close(self) -> None:
         """Free the network's memory."""

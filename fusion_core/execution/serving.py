@@ -7,11 +7,14 @@ import queue
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from typing import BinaryIO
+
+import numpy as np
 
 from ..errors import FusionError
 from .interpreter import INSTALL
-from .protocol import read_message
+from .protocol import read_message, write_message
 
 
 def open_streams() -> tuple[queue.Queue, BinaryIO]:
@@ -27,6 +30,29 @@ def open_streams() -> tuple[queue.Queue, BinaryIO]:
     inbox: queue.Queue = queue.Queue()
     threading.Thread(target=_receive, args=(sys.stdin.buffer, inbox), daemon=True).start()
     return inbox, answers
+
+
+class Outbox:
+    """Writes answers in the order in which threads put them, so that none of them waits for the pipe.
+
+    Args:
+        stream: where to write; as ``open_streams`` gives it.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._waiting: queue.Queue = queue.Queue()
+        threading.Thread(target=self._write, daemon=True).start()
+
+    def put(
+        self, content: Mapping[str, object], arrays: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        """Have a message written; its arrays are not to be changed any more."""
+        self._waiting.put((content, arrays))
+
+    def _write(self) -> None:
+        while True:
+            write_message(self._stream, *self._waiting.get())
 
 
 def error_message(error: Exception) -> dict[str, str]:

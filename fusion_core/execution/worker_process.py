@@ -17,17 +17,34 @@ from ..errors import FusionError
 from .interpreter import clean_environment
 from .protocol import read_message, write_message
 
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None
+
 GRACE_SECONDS = 2.0
 LOG_LINES = 50
+PIPE_BYTES = 1 << 20
+"""What a pipe holds where the system lets us say it: more than the usual 64 KiB means fewer switches of process."""
+
+
+class WorkerDied(FusionError):
+    """The child is gone; the sentence says what is known of why."""
 
 
 class WorkerProcess:
-    """Starts a script of this folder and exchanges messages with it.
+    """Starts a script of this folder and exchanges messages with it; several threads may do so at a time.
+
+    Answers that carry a "number" wait for whoever asks for that number, the others for who asks for none.
 
     Args:
         script: its file name.
         python: interpreter with torch, as ``interpreter.find_interpreter`` gives it.
         smaller: what the user should make smaller if memory runs out, such as "choose a smaller extent".
+
+    Attributes:
+        process: the child.
+        environment: the variables it was started with.
 
     Raises:
         FusionError: the interpreter does not start.
@@ -35,8 +52,11 @@ class WorkerProcess:
 
     def __init__(self, script: str, python: str, smaller: str) -> None:
         self.python, self.smaller = python, smaller
+        self.environment = clean_environment()
         self.log: deque[str] = deque(maxlen=LOG_LINES)
-        self._answers: queue.Queue = queue.Queue()
+        self._answers: dict[int | None, queue.Queue] = {}
+        self._ended = False
+        self._sorting, self._sending = threading.Lock(), threading.Lock()
         flags = getattr(subprocess, "CREATE_NO_WINDOW", 0)
         try:
             # -I would hide the user's site-packages, where torch may live.
@@ -45,13 +65,15 @@ class WorkerProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=clean_environment(),
+                env=self.environment,
                 creationflags=flags,
             )
         except OSError as error:
             raise FusionError(
                 f"The Python interpreter {python} cannot be started ({error.strerror}): choose another in the settings."
             ) from error
+        for pipe in (self.process.stdin, self.process.stdout):
+            _widen(pipe.fileno())
         for target in (self._receive, self._collect_log):
             threading.Thread(target=target, daemon=True).start()
 
@@ -61,28 +83,44 @@ class WorkerProcess:
         """Send one message.
 
         Raises:
-            FusionError: the child is gone.
+            WorkerDied: the child is gone.
         """
         try:
-            write_message(self.process.stdin, content, arrays)
+            with self._sending:
+                write_message(self.process.stdin, content, arrays)
         except (OSError, ValueError) as error:
             raise self._death() from error
 
-    def receive(self, seconds: float) -> tuple[dict, dict[str, np.ndarray]] | None:
+    def receive(
+        self, seconds: float, number: int | None = None
+    ) -> tuple[dict, dict[str, np.ndarray]] | None:
         """The next message; None if there is none within ``seconds``.
 
+        Args:
+            seconds: how long to wait.
+            number: of the message that is answered.
+
         Raises:
-            FusionError: the child is gone, or sent an error; the sentence says why.
+            WorkerDied: the child is gone.
+            FusionError: the child sent an error; the sentence says why.
         """
+        answers = self._queue(number)
         try:
-            message = self._answers.get(timeout=seconds)
+            message = answers.get(timeout=seconds)
         except queue.Empty:
             return None
         if message is None:
+            # Whoever asks again is told the same.
+            answers.put(None)
             raise self._death()
         if message[0]["type"] == "error":
             raise FusionError(message[0]["message"])
         return message
+
+    def forget(self, number: int) -> None:
+        """Nobody waits for answers to this number any more."""
+        with self._sorting:
+            self._answers.pop(number, None)
 
     def close(self) -> None:
         """End the child by force: it holds nothing that would have to be put in order."""
@@ -101,10 +139,24 @@ class WorkerProcess:
     def _receive(self) -> None:
         try:
             while (message := read_message(self.process.stdout)) is not None:
-                self._answers.put(message)
+                self._queue(message[0].get("number")).put(message)
         except (ValueError, EOFError, OSError):
             pass
-        self._answers.put(None)
+        with self._sorting:
+            self._ended = True
+            for answers in self._answers.values():
+                answers.put(None)
+        # Otherwise a worker that dies while nobody uses it stays in the system's table.
+        self.process.wait()
+
+    def _queue(self, number: int | None) -> queue.Queue:
+        """Where answers to a number wait."""
+        with self._sorting:
+            if number not in self._answers:
+                self._answers[number] = queue.Queue()
+                if self._ended:
+                    self._answers[number].put(None)
+            return self._answers[number]
 
     def _collect_log(self) -> None:
         try:
@@ -113,24 +165,37 @@ class WorkerProcess:
         except (ValueError, OSError):
             return
 
-    def _death(self) -> FusionError:
+    def _death(self) -> WorkerDied:
         """What to tell when the child is gone without an answer."""
         try:
             code = self.process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
             code = None
         if code is not None and code < 0 and -code == 9 and sys.platform != "win32":
-            return FusionError(
+            return WorkerDied(
                 "The computing process was killed, most likely because memory ran out: "
                 f"close other programs or {self.smaller}."
             )
         last = self.log[-1] if self.log else "it left no message"
         if "No module named" in last:
-            return FusionError(
+            return WorkerDied(
                 f"The Python interpreter {self.python} lacks a package ({last.split(': ')[-1]}): "
                 f"install it with {os.path.basename(self.python)} -m pip install torch safetensors pywavelets, "
                 "or choose another interpreter in the settings."
             )
-        return FusionError(
+        return WorkerDied(
             f"The computing process ended unexpectedly ({last}): try again on the CPU."
         )
+
+
+def _widen(pipe: int) -> None:
+    """Have a pipe hold more, where that can be said."""
+    # Only Linux has the command, and only Python 3.10 and later know it.
+    command = getattr(fcntl, "F_SETPIPE_SZ", None)
+    if command is None:
+        return
+    try:
+        fcntl.fcntl(pipe, command, PIPE_BYTES)
+    except OSError:
+        # The user has as much in pipes as the system allows; it works with less.
+        return

@@ -20,8 +20,17 @@ from fusion_core.execution.executor import SamplingPlan, TileBatch
 from fusion_core.execution.interpreter import find_interpreter, missing_packages
 from fusion_core.execution.local import LocalExecutor
 from fusion_core.execution.protocol import read_message, write_message
+from fusion_core.execution.warm_workers import WARM_WORKERS
 from fusion_core.execution.worker_executor import WorkerExecutor
 from tests.core.networks import tiles, write_model
+
+
+@pytest.fixture(autouse=True)
+def cold_start():
+    """No test finds a worker that another one left."""
+    WARM_WORKERS.release()
+    yield
+    WARM_WORKERS.release()
 
 
 @pytest.fixture
@@ -207,6 +216,7 @@ def test_worker_gives_the_same_tiles(plan):
     finally:
         worker.close()
         worker.close()
+    WARM_WORKERS.release()
     assert not alive(worker.process.pid)
 
 
