@@ -7,98 +7,51 @@ import pytest
 pytest.importorskip("qgis.core", reason="QGIS is not importable from this Python")
 
 from qgis.core import (
-    QgsApplication,
     QgsMultiBandColorRenderer,
-    QgsProcessingAlgRunnerTask,
-    QgsProcessingContext,
-    QgsProcessingFeedback,
     QgsProcessingModelAlgorithm,
-    QgsProcessingModelChildAlgorithm,
-    QgsProcessingModelChildParameterSource,
-    QgsProcessingModelOutput,
-    QgsProcessingModelParameter,
     QgsProcessingOutputLayerDefinition,
-    QgsProcessingParameterRasterLayer,
     QgsRasterLayer,
 )
 
 from fusion_core.raster.geotiff import read_bands
+from tests.qgis.background import Run
+from tests.qgis.graphical import Source, images, make_chain
 
 
-def child(name: str, algorithm: str, sources: dict) -> QgsProcessingModelChildAlgorithm:
-    """A step of a model."""
-    step = QgsProcessingModelChildAlgorithm(algorithm)
-    step.setChildId(name)
-    for parameter, source in sources.items():
-        step.addParameterSources(parameter, [source])
-    return step
-
-
-def build(model: str) -> QgsProcessingModelAlgorithm:
+def build(model: str, outputs: dict | None = None) -> QgsProcessingModelAlgorithm:
     """PAN, MS -> ssdiff -> gdal:translate to float."""
-    value = QgsProcessingModelChildParameterSource.fromStaticValue
-    chain = QgsProcessingModelAlgorithm("sharpen and translate", "tests")
-    for name in ("PAN", "MS"):
-        chain.addModelParameter(
-            QgsProcessingParameterRasterLayer(name, name), QgsProcessingModelParameter(name)
-        )
-    sharpen = child(
-        "sharpen",
-        "diffusionpansharpening:ssdiff",
-        {
-            "PAN": QgsProcessingModelChildParameterSource.fromModelParameter("PAN"),
-            "MS": QgsProcessingModelChildParameterSource.fromModelParameter("MS"),
-            "MODEL": value(model),
-            "DEVICE": value("cpu"),
-        },
-    )
-    chain.addChildAlgorithm(sharpen)
-    translate = child(
-        "translate",
-        "gdal:translate",
-        {
-            "INPUT": QgsProcessingModelChildParameterSource.fromChildOutput("sharpen", "OUTPUT"),
-            "DATA_TYPE": value(6),
-        },
-    )
-    output = QgsProcessingModelOutput("RESULT")
-    output.setChildId("translate")
-    output.setChildOutputName("OUTPUT")
-    translate.setModelOutputs({"RESULT": output})
-    chain.addChildAlgorithm(translate)
-    chain.updateDestinationParameters()
-    return chain
+    steps = {
+        "sharpen": (
+            "diffusionpansharpening:ssdiff",
+            {**images(), "MODEL": model, "DEVICE": "cpu"},
+        ),
+        "translate": (
+            "gdal:translate",
+            {"INPUT": Source.fromChildOutput("sharpen", "OUTPUT"), "DATA_TYPE": 6},
+        ),
+    }
+    outputs = {"RESULT": ("translate", "OUTPUT"), **(outputs or {})}
+    return make_chain("sharpen and translate", steps, outputs)
 
 
 def test_layer_of_a_model_looks_like_ms(plugin, scene, model, project, tmp_path, wait_until):
     from processing.gui.Postprocessing import handleAlgorithmResults
 
-    chain = build(model)
-    sharpen = chain.childAlgorithm("sharpen")
-    output = QgsProcessingModelOutput("SHARP")
-    output.setChildId("sharpen")
-    output.setChildOutputName("OUTPUT")
-    sharpen.setModelOutputs({"SHARP": output})
-    chain.setChildAlgorithm(sharpen)
-    chain.updateDestinationParameters()
+    chain = build(model, {"SHARP": ("sharpen", "OUTPUT")})
     ms = QgsRasterLayer(scene.ms, "ms")
     ms.setRenderer(QgsMultiBandColorRenderer(ms.dataProvider(), 4, 3, 2))
     project.addMapLayer(ms)
-    context, feedback = QgsProcessingContext(), QgsProcessingFeedback()
-    context.setProject(project)
     parameters = {
         "PAN": scene.pan,
         "MS": ms.id(),
         "sharpen:SHARP": QgsProcessingOutputLayerDefinition(str(tmp_path / "a.tif"), project),
         "translate:RESULT": str(tmp_path / "b.tif"),
     }
-    task = QgsProcessingAlgRunnerTask(chain, parameters, context, feedback)
-    ended = []
-    task.executed.connect(lambda ok, results: ended.append((ok, results)))
-    QgsApplication.taskManager().addTask(task)
-    wait_until(lambda: ended)
-    assert ended[0][0], feedback.textLog()
-    handleAlgorithmResults(chain, context, feedback, True, ended[0][1])
+    run = Run(chain, parameters)
+    wait_until(lambda: run.ended)
+    ok, results = run.ended[0]
+    assert ok, run.feedback.textLog()
+    handleAlgorithmResults(chain, run.context, run.feedback, True, results)
     (layer,) = (item for item in project.mapLayers().values() if item is not ms)
     assert layer.renderer().usesBands() == [4, 3, 2]
 

@@ -8,7 +8,6 @@ import signal
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -18,16 +17,10 @@ pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from qgis.core import (
     QgsApplication,
-    QgsProcessingAlgRunnerTask,
     QgsProcessingContext,
     QgsProcessingException,
     QgsProcessingFeedback,
     QgsProcessingModelAlgorithm,
-    QgsProcessingModelChildAlgorithm,
-    QgsProcessingModelChildParameterSource,
-    QgsProcessingModelOutput,
-    QgsProcessingModelParameter,
-    QgsProcessingParameterRasterLayer,
     QgsProject,
     QgsRasterLayer,
 )
@@ -40,6 +33,8 @@ from fusion_core.raster.sample_scene_files import write_sample_scene
 from fusion_core.sample_scene import make_sample_scene
 from fusion_core.weights import read_model
 from tests.core.networks import write_model
+from tests.qgis.background import Run, children
+from tests.qgis.graphical import Source, images, make_chain
 
 
 def create():
@@ -188,45 +183,13 @@ def test_two_scenes_and_a_mask(parameters, large, tmp_path):
 needs_proc = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
 
-def children() -> list[int]:
-    """Process ids of this process's living training workers."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[1]) == os.getpid() and fields[0] != "Z":
-                if "training_worker" in (entry / "cmdline").read_text():
-                    found.append(int(entry.name))
-        except (OSError, IndexError, ValueError):
-            continue
-    return found
-
-
-class Run:
-    """A run in the background; kept until the process ends, as Qt's objects die on no other thread."""
-
-    kept: ClassVar[list[Run]] = []
-
-    def __init__(self, parameters: dict) -> None:
-        self.kept.append(self)
-        self.context, self.feedback = QgsProcessingContext(), QgsProcessingFeedback()
-        self.context.setProject(QgsProject.instance())
-        self.algorithm = create()
-        self.task = QgsProcessingAlgRunnerTask(
-            self.algorithm, parameters, self.context, self.feedback
-        )
-        self.ended = []
-        self.task.executed.connect(lambda ok, results: self.ended.append((ok, results)))
-        QgsApplication.taskManager().addTask(self.task)
-
-
 @pytest.fixture
 def endless(parameters, wait_until):
     """A function that starts a training without end in the background."""
     runs = []
 
     def start() -> Run:
-        runs.append(Run({**parameters, "ITERATIONS": 100_000}))
+        runs.append(Run(create(), {**parameters, "ITERATIONS": 100_000}))
         return runs[-1]
 
     yield start
@@ -246,25 +209,25 @@ def test_cancel_keeps_what_is_better(endless, parameters, wait_until, tmp_path):
     assert "the model was written all the same" in run.feedback.textLog()
     assert read_model(parameters["MODEL"]).card.training["iterations"].endswith("of 100000")
     assert "cancelled" in Path(parameters["REPORT"]).read_text(encoding="utf-8")
-    assert children() == []
+    assert children("training_worker") == []
 
 
 @needs_proc
 def test_cancel_before_training_leaves_nothing(endless, wait_until, tmp_path):
     run = endless()
-    wait_until(children)
+    wait_until(lambda: children("training_worker"))
     run.task.cancel()
     assert wait_until(lambda: run.ended) < 3
     assert run.ended[0][0] is False
     assert "Iteration" not in run.feedback.textLog()
-    assert children() == [] and list(tmp_path.iterdir()) == []
+    assert children("training_worker") == [] and list(tmp_path.iterdir()) == []
 
 
 @needs_proc
 def test_a_child_that_dies_is_one_sentence(endless, wait_until, tmp_path):
     run = endless()
     wait_until(lambda: "Iteration" in run.feedback.textLog(), 200)
-    os.kill(children()[0], signal.SIGKILL)
+    os.kill(children("training_worker")[0], signal.SIGKILL)
     wait_until(lambda: run.ended)
     assert run.ended[0][0] is False
     assert "killed, most likely because memory ran out" in run.feedback.textLog()
@@ -343,41 +306,13 @@ def test_qgis_process(parameters, qgis_process, tmp_path):
 
 def train_and_fuse(base: str) -> QgsProcessingModelAlgorithm:
     """PAN, MS -> train -> ssdiff with the model that training made."""
-    source = QgsProcessingModelChildParameterSource
-    chain = QgsProcessingModelAlgorithm("train and fuse", "tests")
-    for name in ("PAN", "MS"):
-        chain.addModelParameter(
-            QgsProcessingParameterRasterLayer(name, name), QgsProcessingModelParameter(name)
-        )
-    images = {name: source.fromModelParameter(name) for name in ("PAN", "MS")}
-    cpu = {"DEVICE": source.fromStaticValue("cpu")}
-    steps = (
-        (
-            "train",
-            {
-                **images,
-                **cpu,
-                "METHOD": source.fromStaticValue("ssdiff"),
-                "BASE_MODEL": source.fromStaticValue(base),
-                "ITERATIONS": source.fromStaticValue(2),
-            },
-        ),
-        ("ssdiff", {**images, **cpu, "MODEL": source.fromChildOutput("train", "MODEL")}),
-    )
-    for name, sources in steps:
-        step = QgsProcessingModelChildAlgorithm(f"diffusionpansharpening:{name}")
-        step.setChildId(name)
-        for parameter, given in sources.items():
-            step.addParameterSources(parameter, [given])
-        chain.addChildAlgorithm(step)
-    fuse = chain.childAlgorithm("ssdiff")
-    output = QgsProcessingModelOutput("RESULT")
-    output.setChildId("ssdiff")
-    output.setChildOutputName("OUTPUT")
-    fuse.setModelOutputs({"RESULT": output})
-    chain.setChildAlgorithm(fuse)
-    chain.updateDestinationParameters()
-    return chain
+    training = {"METHOD": "ssdiff", "BASE_MODEL": base, "ITERATIONS": 2}
+    made = {"MODEL": Source.fromChildOutput("train", "MODEL")}
+    steps = {
+        name: (f"diffusionpansharpening:{name}", {**images(), "DEVICE": "cpu", **more})
+        for name, more in (("train", training), ("ssdiff", made))
+    }
+    return make_chain("train and fuse", steps, {"RESULT": ("ssdiff", "OUTPUT")})
 
 
 def test_model_feeds_the_next_step_of_a_graphical_model(plugin, large, base, tmp_path):
