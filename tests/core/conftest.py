@@ -5,9 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fusion_core.raster.sample_scene_files import write_sample_scene
-from fusion_core.sample_scene import make_sample_scene
-
 UTM33 = "EPSG:32633"
 
 
@@ -93,6 +90,9 @@ def make_raster(tmp_path):
 @pytest.fixture(scope="session")
 def sample_pair(tmp_path_factory):
     """A function that writes a synthetic scene of ``size`` PAN pixels, 4 bands at ratio 4, and returns PAN and MS."""
+    pytest.importorskip("osgeo.gdal")
+    from fusion_core.raster.sample_scene_files import write_sample_scene
+    from fusion_core.sample_scene import make_sample_scene
 
     def make(size):
         folder = tmp_path_factory.mktemp("scene")
