@@ -112,6 +112,7 @@ class Scene:
             pan.may_have_invalid or ms.may_have_invalid or self._ms is not self._original
         )
         self.files = pan.files | ms.files
+        self._last_columns: tuple[tuple[int, int], _AxisTaps] | None = None
 
     @classmethod
     def open(
@@ -190,20 +191,24 @@ class Scene:
             FusionError: the pixels cannot be read.
             ValueError: the window is empty or not on whole coarse pixels.
         """
+        return self.begin(window).complete()
+
+    def begin(self, window: Window) -> PendingWindow:
+        """Read the pixels of a window and see which are valid, without filling or interpolating anything.
+
+        For the parts of a scene that may turn out to hold no data at all; arguments and errors as ``read``.
+        """
         corner = (window.row - self.phase[0], window.col - self.phase[1])
         if window.empty or any(
             number % self.ratio for number in (*corner, window.height, window.width)
         ):
             raise ValueError(f"{window} is not on whole coarse pixels of phase {self.phase}")
-        rows = np.arange(window.row, window.bottom)
-        cols = np.arange(window.col, window.right)
-        pan, pan_valid = self._read_pan(rows, cols)
-        ms, lms, valid = self._read_ms(rows, cols)
-        valid &= (rows >= self.overlap.row)[:, None] & (rows < self.overlap.bottom)[:, None]
-        valid &= (cols >= self.overlap.col) & (cols < self.overlap.right)
-        if pan_valid is not None:
-            valid &= pan_valid
-        return SceneWindow(pan, ms, lms, valid)
+        rows = _axis_taps(self._rows, window.row, window.bottom)
+        columns = (window.col, window.right)
+        if self._last_columns is None or self._last_columns[0] != columns:
+            # Strips below each other have the same columns.
+            self._last_columns = (columns, _axis_taps(self._cols, *columns))
+        return PendingWindow(self, rows, self._last_columns[1])
 
     def ms_pixels(self, window: Window) -> tuple[np.ndarray, tuple[float, float]]:
         """The MS pixels themselves, not resampled, that lie wholly in a window.
@@ -232,74 +237,6 @@ class Scene:
             return np.zeros((self.ms_bands, height, width), np.float32), (offsets[0], offsets[1])
         values, _ = self._ms.read(Window(row, col, height, width))
         return values, (offsets[0], offsets[1])
-
-    def _read_pan(self, rows: np.ndarray, cols: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        rows = np.clip(rows, 0, self._pan.rows - 1)
-        cols = np.clip(cols, 0, self._pan.cols - 1)
-        needed = Window(
-            int(rows[0]), int(cols[0]), int(rows[-1] - rows[0]) + 1, int(cols[-1] - cols[0]) + 1
-        )
-        values, valid, region = self._read_filled(self._pan, needed, "pan_levels")
-        index = np.ix_(rows - region.row, cols - region.col)
-        if region == needed and values.shape[1:] == (len(rows), len(cols)):
-            # The whole region as it is: no copy.
-            return values, None if valid is None else valid.all(axis=0)
-        pan = values[(slice(None), *index)]
-        return pan, None if valid is None else valid.all(axis=0)[index]
-
-    def _read_ms(
-        self, rows: np.ndarray, cols: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        fine = [
-            cubic_taps(axis.ms_positions(pixels), axis.ms_size)
-            for axis, pixels in ((self._rows, rows), (self._cols, cols))
-        ]
-        coarse = [_coarse_taps(self._rows, rows), _coarse_taps(self._cols, cols)]
-        owners = [
-            np.clip(axis.ms_pixels(pixels), 0, axis.ms_size - 1)
-            for axis, pixels in ((self._rows, rows), (self._cols, cols))
-        ]
-        spans = []
-        for (fine_taps, _), (coarse_taps, _), own in zip(fine, coarse, owners):
-            first = min(fine_taps.min(), coarse_taps.min(), own.min())
-            last = max(fine_taps.max(), coarse_taps.max(), own.max())
-            spans.append((int(first), int(last - first) + 1))
-        (row, height), (col, width) = spans
-        values, valid, region = self._read_filled(
-            self._ms, Window(row, col, height, width), "ms_levels"
-        )
-
-        corner = (region.row, region.col)
-        fine = [(taps - start, weights) for (taps, weights), start in zip(fine, corner)]
-        coarse = [(taps - start, weights) for (taps, weights), start in zip(coarse, corner)]
-        lms = interpolate(values, *fine)
-        if self._rows.shift is not None and self._cols.shift is not None:
-            ms = values[(slice(None), *np.ix_(coarse[0][0][:, 0], coarse[1][0][:, 0]))]
-        else:
-            ms = interpolate(values, *coarse)
-        if valid is None:
-            return ms, lms, np.ones((len(rows), len(cols)), bool)
-        holds = valid.all(axis=0)[np.ix_(owners[0] - region.row, owners[1] - region.col)]
-        return ms, lms, holds
-
-    def _read_filled(
-        self, stack: RasterStack | ReprojectedStack, needed: Window, levels: str
-    ) -> tuple[np.ndarray, np.ndarray | None, Window]:
-        """Read a window inside a raster, with the surroundings its invalid pixels are filled from.
-
-        Returns:
-            Values (C, h, w), valid (C, h, w) or None where all are, and the window they cover.
-        """
-        if not stack.may_have_invalid:
-            values, valid = stack.read(needed)
-            return values, valid, needed
-        region = needed.grown(FILL_RADIUS).intersect(Window(0, 0, stack.rows, stack.cols))
-        values, valid = stack.read(region)
-        if valid is not None:
-            for band, far in enumerate(getattr(self, levels).mean):
-                if not valid[band].all():
-                    fill_invalid(values[band], valid[band], FILL_RADIUS, float(far))
-        return values, valid, region
 
     def geotransform_at(self, window: Window) -> Geotransform | None:
         """The geotransform of a raster that covers ``window``, None where the scene has none."""
@@ -349,6 +286,139 @@ class Scene:
                 "The extent does not touch the area that both rasters cover: choose one that does, or none."
             )
         return window
+
+
+class PendingWindow:
+    """A window of a scene that was read and is neither filled nor interpolated yet; see ``Scene.begin``.
+
+    Attributes:
+        valid: whether PAN and the MS pixel underneath both hold data, bool (H, W).
+    """
+
+    def __init__(self, scene: Scene, rows: _AxisTaps, cols: _AxisTaps) -> None:
+        """Use ``Scene.begin``."""
+        self._scene, self._rows, self._cols = scene, rows, cols
+        self._pan = _Region.read(scene._pan, rows.pan, cols.pan)
+        self._ms = _Region.read(scene._ms, rows.ms, cols.ms)
+        overlap = scene.overlap
+        inside = (
+            (rows.pixels >= overlap.row) & (rows.pixels < overlap.bottom),
+            (cols.pixels >= overlap.col) & (cols.pixels < overlap.right),
+        )
+        self.valid = inside[0][:, None] & inside[1]
+        for region, owners in (
+            (self._pan, (rows.pan, cols.pan)),
+            (self._ms, (rows.owners, cols.owners)),
+        ):
+            if region.valid is not None:
+                self.valid &= region.at(region.valid.all(axis=0)[None], *owners)[0]
+
+    def complete(self) -> SceneWindow:
+        """Fill what is invalid from its surroundings and interpolate MS; once only.
+
+        Raises:
+            FusionError: a band of the scene has no valid pixel.
+        """
+        scene, rows, cols, ms = self._scene, self._rows, self._cols, self._ms
+        for region, levels in ((self._pan, "pan_levels"), (ms, "ms_levels")):
+            if region.valid is not None:
+                for band, far in enumerate(getattr(scene, levels).mean):
+                    if not region.valid[band].all():
+                        fill_invalid(
+                            region.values[band], region.valid[band], FILL_RADIUS, float(far)
+                        )
+        fine, coarse = (
+            [
+                (taps - first, weights)
+                for (taps, weights), first in zip(pair, (ms.window.row, ms.window.col))
+            ]
+            for pair in ((rows.fine, cols.fine), (rows.coarse, cols.coarse))
+        )
+        if scene._rows.shift is not None and scene._cols.shift is not None:
+            low = ms.at(ms.values, rows.coarse[0][:, 0], cols.coarse[0][:, 0])
+        else:
+            low = interpolate(ms.values, *coarse)
+        return SceneWindow(
+            pan=self._pan.at(self._pan.values, rows.pan, cols.pan),
+            ms=low,
+            lms=interpolate(ms.values, *fine),
+            valid=self.valid,
+        )
+
+
+@dataclass(frozen=True)
+class _Region:
+    """Pixels of a raster, with the surroundings their invalid ones are filled from.
+
+    Attributes:
+        values: float32 (C, h, w).
+        valid: bool (C, h, w), None where all are.
+        window: where they lie in the raster.
+    """
+
+    values: np.ndarray
+    valid: np.ndarray | None
+    window: Window
+
+    @classmethod
+    def read(
+        cls, stack: RasterStack | ReprojectedStack, rows: np.ndarray, cols: np.ndarray
+    ) -> _Region:
+        """Read all that lies between some rows and columns inside the raster."""
+        row, col = int(rows.min()), int(cols.min())
+        region = Window(row, col, int(rows.max()) - row + 1, int(cols.max()) - col + 1)
+        if stack.may_have_invalid:
+            region = region.grown(FILL_RADIUS).intersect(Window(0, 0, stack.rows, stack.cols))
+        return cls(*stack.read(region), region)
+
+    def at(self, values: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+        """Values (C, h, w) of the region at rows and columns of the raster; no copy where that is all of them."""
+        rows, cols = rows - self.window.row, cols - self.window.col
+        if _counts_up(rows) and _counts_up(cols):
+            return values[:, rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+        return values[(slice(None), *np.ix_(rows, cols))]
+
+
+def _counts_up(numbers: np.ndarray) -> bool:
+    return bool((np.diff(numbers) == 1).all())
+
+
+@dataclass(frozen=True)
+class _AxisTaps:
+    """What some PAN pixels along one axis are made of.
+
+    Attributes:
+        pixels: numbers of the PAN pixels, (n,).
+        pan: the same, those outside the raster replaced by its edge.
+        owners: MS pixels that hold them, clipped likewise.
+        fine: taps (n, k) into MS and weights of the PAN pixels.
+        coarse: taps and weights of the coarse pixels that hold them.
+        ms: first and last MS pixel of all these.
+    """
+
+    pixels: np.ndarray
+    pan: np.ndarray
+    owners: np.ndarray
+    fine: tuple[np.ndarray, np.ndarray]
+    coarse: tuple[np.ndarray, np.ndarray]
+    ms: np.ndarray
+
+
+def _axis_taps(axis: AxisAlignment, start: int, stop: int) -> _AxisTaps:
+    """Of the PAN pixels from ``start`` up to ``stop``."""
+    pixels = np.arange(start, stop)
+    owners = np.clip(axis.ms_pixels(pixels), 0, axis.ms_size - 1)
+    fine = cubic_taps(axis.ms_positions(pixels), axis.ms_size)
+    coarse = _coarse_taps(axis, pixels)
+    used = (owners, fine[0], coarse[0])
+    return _AxisTaps(
+        pixels,
+        np.clip(pixels, 0, axis.pan_size - 1),
+        owners,
+        fine,
+        coarse,
+        np.array([min(part.min() for part in used), max(part.max() for part in used)]),
+    )
 
 
 def _coarse_taps(axis: AxisAlignment, pan_pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
