@@ -13,18 +13,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.baselines import as_delivered, bicubic, gdal_pansharpen
+from benchmarks.baselines import bicubic, gdal_pansharpen
 from benchmarks.classical import METHODS, Pair
+from benchmarks.judging import FULL_METRICS, METRICS, judge_full, judge_reduced
 from benchmarks.scenes import (
     FULL,
     REDUCED,
     ROOT,
     Group,
-    OpenScene,
     add_options,
     chosen_folders,
     chosen_models,
@@ -32,18 +30,12 @@ from benchmarks.scenes import (
     open_scene,
     run_model,
 )
-from benchmarks.tables import bars, means, standing, table, write_csv
+from benchmarks.tables import Figures, bars, means, standing, table, write_csv
 from fusion_core.errors import FusionError
-from fusion_core.quality import assess_full, assess_reduced
-from fusion_core.raster.scene import Scene
 from fusion_core.weights import ModelFile, read_model, update_card
 
-METRICS = ("SAM", "ERGAS", "Q2n", "SCC")
-FULL_METRICS = ("D_LAMBDA", "D_S", "D_SR", "HQNR", "RQNR")
 SAME = 1e-4
 """Relative difference below which figures agree to four digits."""
-
-Figures = dict[str, float]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -123,7 +115,7 @@ def _measured(
         yield from _with_gains(folder, group, models, options)
         return
     with open_scene(folder, group) as scene:
-        judge = _judge_full(scene, group) if options.full else _judge_reduced(scene, group)
+        judge = judge_full(scene, group) if options.full else judge_reduced(scene, group)
         yield "bicubic", judge(bicubic(scene.pan, scene.ms))
         yield "gdal_pansharpen", judge(gdal_pansharpen(scene.pan, scene.ms))
         if not options.no_classical:
@@ -152,35 +144,6 @@ def _with_consistency(model: ModelFile, rounds: int, folder: Path) -> ModelFile:
     return read_model(path)
 
 
-def _judge_reduced(scene: OpenScene, group: Group):
-    """A function that measures an image against the scene's truth."""
-    reference = scene.reference.astype(np.float64)
-
-    def judge(image: np.ndarray) -> Figures:
-        delivered = as_delivered(image, scene.dtype).astype(np.float64)
-        return assess_reduced(reference, delivered, group.ratio)
-
-    return judge
-
-
-def _judge_full(scene: OpenScene, group: Group):
-    """A function that measures an image of the PAN grid, or of what PAN and MS share, by PAN and MS alone."""
-    pair = Pair.read(scene.pan, scene.ms, group.sensor)
-    with Scene.open(scene.pan, scene.ms) as opened:
-        shared, grid = opened.overlap, opened.grid
-        ms, offset = opened.ms_pixels(shared)
-    inside = (slice(None), *shared.slices_in(grid))
-
-    def judge(image: np.ndarray) -> Figures:
-        part = image[inside] if image.shape[1:] == (grid.height, grid.width) else image
-        delivered = as_delivered(part, scene.dtype).astype(np.float64)
-        return assess_full(
-            pair.pan[inside], ms.astype(np.float64), delivered, group.ratio, pair.gains, offset
-        )
-
-    return judge
-
-
 def _with_gains(
     folder: Path, group: Group, models: list[ModelFile], options: argparse.Namespace
 ) -> Iterator[tuple[str, Figures]]:
@@ -192,7 +155,7 @@ def _with_gains(
                 image, _ = run_model(
                     model, scene, options, steps=steps, solver=options.solver, grid=options.grid
                 )
-                yield f"{model.card.id}, gain {gain:g}", _judge_reduced(scene, group)(image)
+                yield f"{model.card.id}, gain {gain:g}", judge_reduced(scene, group)(image)
 
 
 def _remarks(

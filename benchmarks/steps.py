@@ -10,11 +10,9 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.baselines import as_delivered
+from benchmarks.judging import METRICS, judge_reduced
 from benchmarks.scenes import (
     REDUCED,
     ROOT,
@@ -28,13 +26,11 @@ from benchmarks.scenes import (
 )
 from benchmarks.tables import JUDGED, LOWER_IS_BETTER, Figures, best_of, means, table, write_csv
 from fusion_core.errors import FusionError
-from fusion_core.quality import assess_reduced
 from fusion_core.weights import ModelFile
 
 CALLS = (1, 2, 4, 8, 16, 25)
 SOLVERS = (("ddim", "uniform"), ("dpm++2m", "logsnr"))
 """Solvers with the time grid each is meant for."""
-METRICS = ("SAM", "ERGAS", "Q2n", "SCC")
 COLUMNS = ("group", "scene", "model", "solver", "grid", "calls", *METRICS, "seconds")
 FEW = 2
 """Scenes of a group that are measured unless all are asked for."""
@@ -78,13 +74,12 @@ def _measured(
     folders = chosen_folders(options, group)
     for folder in folders if options.all else folders[:FEW]:
         with open_scene(folder, group) as scene:
-            reference = scene.reference.astype(np.float64)
+            judge = judge_reduced(scene, group)
             for solver, grid in SOLVERS:
                 for calls in options.steps or CALLS:
                     image, done = run_model(
                         model, scene, options, steps=calls, solver=solver, grid=grid
                     )
-                    delivered = as_delivered(image, scene.dtype).astype(np.float64)
                     yield {
                         "group": group.title,
                         "scene": scene.name,
@@ -92,7 +87,7 @@ def _measured(
                         "solver": solver,
                         "grid": grid,
                         "calls": calls,
-                        **assess_reduced(reference, delivered, group.ratio),
+                        **judge(image),
                         "seconds": done.seconds,
                     }
 
