@@ -15,3 +15,7 @@ class Cancelled(FusionError):
 
     def __init__(self) -> None:
         super().__init__("Cancelled: nothing was written.")
+
+
+class Interrupted(KeyboardInterrupt):
+    """The system ends this process, at shutdown or for want of its machine; nobody gave the work up."""

@@ -16,6 +16,7 @@ from .georeference import srs_from_wkt
 from .partial import PartialOutput
 from .provenance import write_provenance
 from .scene import Scene
+from .side_file import RowLayout
 from .window import Window
 
 LEAST_BUFFER_ROWS = 32
@@ -142,7 +143,21 @@ class Mosaic:
         rows = min(rows, GREATEST_BUFFER_ROWS, height)
         self._buffer = np.empty((bands, rows, width), self._dtype)
 
-    def write(self, row: int, block: np.ndarray, valid: np.ndarray) -> None:
+    @property
+    def layout(self) -> RowLayout:
+        """How rows are stored."""
+        bands, _, width = self._buffer.shape
+        return RowLayout(bands, width, self._dtype.name)
+
+    @property
+    def space_needed(self) -> int:
+        """Bytes that the rest of the output takes on the disk, uncompressed."""
+        rows = self._window.height - self._next_row
+        if not self._format.streams:
+            rows += self._window.height
+        return rows * self.layout.size
+
+    def write(self, row: int, block: np.ndarray, valid: np.ndarray) -> np.ndarray:
         """Add finished rows; they must come in order, without gaps.
 
         Args:
@@ -150,26 +165,53 @@ class Mosaic:
             block: values in digital numbers, float (C, h, W); rounded and clipped to the pixel type.
             valid: bool (h, W); pixels that are not, or whose values are not finite, get nodata.
 
+        Returns:
+            The pixels as they are stored, of the output's type (C, h, W).
+
         Raises:
             FusionError: the disk is full or refuses otherwise; nothing is left of the output.
             ValueError: the rows are not the next ones, or of another shape.
         """
+        self._require_next(row, block)
+        if valid.shape != block.shape[1:]:
+            raise ValueError(f"{valid.shape} pixels are valid of {block.shape}")
+        stored = self._stored(block, valid)
+        self._add(stored)
+        return stored
+
+    def restore(self, row: int, stored: np.ndarray) -> None:
+        """Add rows that ``write`` of an earlier run returned; they must come in order, without gaps.
+
+        Args:
+            row: first row, counted from the window's first.
+            stored: pixels of the output's type (C, h, W).
+
+        Raises:
+            FusionError, ValueError: as ``write``.
+        """
+        self._require_next(row, stored)
+        if stored.dtype != self._dtype:
+            raise ValueError(f"{stored.dtype} is not stored as {self._dtype}")
+        self._add(stored)
+
+    def _require_next(self, row: int, block: np.ndarray) -> None:
         bands, _, width = self._buffer.shape
         height = block.shape[1]
         if (
             self._done
             or row != self._next_row
             or block.shape != (bands, height, width)
-            or valid.shape != (height, width)
             or row + height > self._window.height
         ):
             raise ValueError(f"rows {row} of {block.shape} do not follow row {self._next_row}")
-        start = 0
+
+    def _add(self, stored: np.ndarray) -> None:
+        """Gather rows, and write them where they fill a row of blocks."""
+        height, start = stored.shape[1], 0
         while start < height:
             at = self._next_row % self._buffer.shape[1]
             count = min(height - start, self._buffer.shape[1] - at)
-            part = slice(start, start + count)
-            self._buffer[:, at : at + count] = self._stored(block[:, part], valid[part])
+            self._buffer[:, at : at + count] = stored[:, start : start + count]
             start += count
             self._next_row += count
             if at + count == self._buffer.shape[1] or self._next_row == self._window.height:
