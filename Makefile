@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint install package clean \
-    bench-accuracy bench-full-resolution bench-steps bench-pictures bench-adaptation
+    bench-accuracy bench-full-resolution bench-steps bench-margins bench-pictures bench-adaptation
 
 NAME := diffusion_pansharpening
 VERSION = $(shell sed -n 's/^version=//p' metadata.txt)
@@ -46,6 +46,10 @@ bench-full-resolution: setup  ## The same without a truth, at full resolution
 bench-steps: setup  ## Quality against network calls and solver; csv in build, picture in docs
 	$(PYTHON) benchmarks/steps.py $(SCENES)
 	$(PYTHON) benchmarks/draw_steps.py
+
+bench-margins: setup  ## Quality, seams and cost against tile size and margin; csv in build, picture in docs
+	$(PYTHON) benchmarks/margins.py $(SCENES)
+	$(PYTHON) benchmarks/draw_margins.py
 
 bench-pictures: setup  ## Results at full resolution side by side, in build/pictures
 	$(PYTHON) benchmarks/pictures.py $(SCENES)
