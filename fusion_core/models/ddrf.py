@@ -93,9 +93,16 @@ class DDRF(FusionNetwork):
 
     def time_features(self, t: torch.Tensor) -> TimeFeatures:
         """Biases of the residual blocks in the order they are met."""
-        sine, cosine = sinusoids(t, self.width // 2, self.final_conv.block[3].weight.dtype)
-        level = self.noise_level_mlp(torch.cat([sine, cosine], dim=1))
-        return [block.res_block.noise_func(level) for block in self._blocks()]
+        level = noise_level(self.noise_level_mlp, t)
+        return [block.res_block.noise_func(level) for block in self.blocks()]
+
+    def inference_form(self) -> FusionNetwork:
+        """See ``FusionNetwork.inference_form``; the form stays on this device and in this precision."""
+        # Imported here, for that module reads this one.
+        from .ddrf_inference import DDRFInference
+
+        with torch.no_grad():
+            return DDRFInference(self).eval()
 
     def condition_channels(
         self, guide: torch.Tensor, lms: torch.Tensor
@@ -109,7 +116,8 @@ class DDRF(FusionNetwork):
         )
         return torch.cat([lms, guide], dim=1), torch.cat([approximation, details], dim=1)
 
-    def _blocks(self) -> list[Block]:
+    def blocks(self) -> list[Block]:
+        """The blocks in the order they are met."""
         return [
             m for part in (self.downs, self.mid, self.ups) for m in part if isinstance(m, Block)
         ]
@@ -161,6 +169,12 @@ class DDRF(FusionNetwork):
             else:
                 x = module(x)
         return self.final_conv(x)
+
+
+def noise_level(mlp: nn.Sequential, t: torch.Tensor) -> torch.Tensor:
+    """The embedding of timesteps t, (B,) or (1,), that the biases of the blocks are made of, (., width)."""
+    weight = mlp[1].weight
+    return mlp(torch.cat(sinusoids(t, weight.shape[1] // 2, weight.dtype), dim=1))
 
 
 class NormActConv(nn.Module):

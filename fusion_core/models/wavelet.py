@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 
 @lru_cache(maxsize=1)
-def _analysis_kernels() -> tuple[tuple[tuple[float, ...], ...], ...]:
+def analysis_kernels() -> tuple[tuple[tuple[float, ...], ...], ...]:
     """The four 2 x 2 correlation kernels of PyWavelets' DB1 filter bank, in the order LL, H, V, D."""
     bank = pywt.Wavelet("db1")
     low, high = bank.dec_lo[::-1], bank.dec_hi[::-1]
@@ -29,7 +29,7 @@ def wavelet_transform(image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         (B, C, 3, H/2, W/2), in PyWavelets' order: horizontal, vertical, diagonal.
     """
     batch, channels, height, width = image.shape
-    kernels = torch.tensor(_analysis_kernels(), dtype=image.dtype, device=image.device)
+    kernels = torch.tensor(analysis_kernels(), dtype=image.dtype, device=image.device)
     flat = image.reshape(batch * channels, 1, height, width)
     bands = F.conv2d(flat, kernels.view(4, 1, 2, 2), stride=2)
     bands = bands.view(batch, channels, 4, height // 2, width // 2)
