@@ -21,6 +21,7 @@ def _main() -> int:
         )
     try:
         from .command_line import end_when_told, main
+        from .execution.allocator import keep_freed_memory
     except ModuleNotFoundError as error:
         print(
             f"Error: This Python lacks {error.name}: run make setup, or install GDAL's bindings, torch, "
@@ -29,6 +30,7 @@ def _main() -> int:
         )
         return 1
     end_when_told()
+    keep_freed_memory()
     return main()
 
 

@@ -210,7 +210,6 @@ class FuseAlgorithm(TorchAlgorithm):
         try:
             self.check_values(parameters, context)
             self._job, ms_layers = self._inputs(parameters, context)
-            self._job["device"] = self.parameterAsString(parameters, self.DEVICE, context).strip()
             self._job["precision"] = self.parameterAsEnumString(parameters, self.PRECISION, context)
             self._job["threads"] = settings.threads() or None
             self._job["python"] = self.interpreter()
@@ -283,6 +282,7 @@ class FuseAlgorithm(TorchAlgorithm):
             "extent_crs": extent_crs,
             "steps": steps,
             "seed": self.parameterAsInt(parameters, self.SEED, context),
+            "device": self.parameterAsString(parameters, self.DEVICE, context).strip(),
             "samples": self.parameterAsInt(parameters, self.SAMPLES, context),
             "data_type": self.parameterAsEnumString(parameters, self.DATA_TYPE, context),
             "cluster": cluster or None,

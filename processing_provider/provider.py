@@ -5,6 +5,7 @@ from __future__ import annotations
 from qgis.core import QgsProcessingProvider
 from qgis.PyQt.QtGui import QIcon
 
+from ..fusion_core.execution.warm_workers import WARM_WORKERS
 from .algorithm import ICON_FILE
 from .assess_quality import AssessQualityAlgorithm
 from .ddrf import DdrfAlgorithm
@@ -33,6 +34,10 @@ class DiffusionPansharpeningProvider(QgsProcessingProvider):
     def svgIconPath(self) -> str:
         """The icon where a file is wanted."""
         return str(ICON_FILE)
+
+    def unload(self) -> None:
+        """End what runs on for the next job; called when the plugin is unloaded and when QGIS ends."""
+        WARM_WORKERS.release()
 
     def loadAlgorithms(self) -> None:
         """Add the algorithms; called by Processing, again on every refresh."""

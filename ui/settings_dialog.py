@@ -25,6 +25,7 @@ from qgis.PyQt.QtWidgets import (
 
 from ..fusion_core.errors import FusionError
 from ..fusion_core.execution.interpreter import INSTALL, find_interpreter, missing_packages
+from ..fusion_core.execution.warm_workers import WARM_WORKERS
 from ..processing_provider.algorithm import ICON_FILE
 from . import settings
 from .interpreter_check import InterpreterCheck
@@ -156,6 +157,8 @@ class SettingsDialog(QDialog):
         settings.set_interpreter(self.interpreter.filePath())
         settings.set_threads(self.threads.value())
         missing_packages.cache_clear()
+        # They run the interpreter as it was.
+        WARM_WORKERS.release()
         super().accept()
 
     def done(self, result: int) -> None:

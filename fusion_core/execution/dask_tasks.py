@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import __version__
 from ..errors import FusionError
+from .allocator import keep_freed_memory
 from .executor import SamplingPlan, TileBatch
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def report(device: str, precision: str) -> WorkerReport:
         FusionError: they do not exist here.
         ModuleNotFoundError: PyTorch is not installed here.
     """
+    # Before torch takes memory, and asked of each worker before it computes.
+    keep_freed_memory()
     import torch
 
     from .device import CHUNK, GPU_BATCH, resolve_device, resolve_precision

@@ -43,6 +43,19 @@ def test_qgis_stays_usable(parameters, wait_until):
     # The event loop kept turning: a timer of 20 ms fired all the time.
     assert len(beats) > 10
     assert len(run.fractions) > 20
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_the_next_run_finds_the_worker_warm(plugin, parameters, wait_until):
+    workers = []
+    for _ in range(2):
+        run = start(parameters)
+        wait_until(lambda: run.ended)  # noqa: B023 # called before the next round
+        assert run.ended[0][0]
+        workers.append(children())
+    assert len(workers[0]) == 1
+    assert workers[0] == workers[1]
+    plugin.unload()
     assert children() == []
 
 

@@ -114,6 +114,17 @@ def test_closing_stops_a_test(dialog, wait_until, tmp_path):
     assert wait_until(lambda: QgsApplication.taskManager().countActiveTasks() == 0) < 5
 
 
+def test_new_settings_end_workers_of_the_old(dialog, plugin):
+    from diffusion_pansharpening.fusion_core.execution import warm_workers
+
+    workers = warm_workers.WARM_WORKERS
+    worker = warm_workers.WorkerProcess("worker.py", sys.executable, "")
+    workers.keep(worker, warm_workers.WorkerUse(sys.executable, "cpu", ""), workers.term)
+    assert worker.process.poll() is None
+    dialog.accept()
+    assert worker.process.poll() is not None
+
+
 def test_install_commands_can_be_copied(dialog):
     from diffusion_pansharpening.ui.settings_dialog import install_commands
 

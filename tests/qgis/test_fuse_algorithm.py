@@ -192,6 +192,7 @@ def test_good_parameters_pass_the_check(inputs, plugin):
         ({"SAMPLES": 0}, "SAMPLES is 0"),
         ({"PRECISION": "double"}, "PRECISION is double: choose one of auto, float32"),
         ({"EXTENT": "here"}, "EXTENT"),
+        ({"DEVICE": "cuda:0,cpu"}, "The devices cuda:0,cpu are of different kinds"),
         ({"CLUSTER": "myhost"}, "myhost is no address of a Dask scheduler"),
         ({"MODEL": "nonsense"}, "nonsense"),
         ({"BANDS": "Blue,Green,Red"}, "BANDS has 3 name(s) but the MS image has 4 band(s)"),
