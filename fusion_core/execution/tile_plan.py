@@ -35,6 +35,14 @@ class Axis:
         """First PAN pixel of tile ``index``."""
         return self.origin + index * self.stride
 
+    def first_after(self, done: int) -> int:
+        """The tile to begin with where the first ``done`` pixels of the job are finished; ``last + 1`` if all are."""
+        if self.start + done >= self.stop:
+            return self.last + 1
+        unfinished = (self.start + done - self.origin) // self.stride
+        # The tile before reaches into what it finishes, and is blended with it.
+        return max(self.first, unfinished - (self.margin > 0))
+
     @property
     def count(self) -> int:
         """Number of tiles."""

@@ -68,7 +68,7 @@ class RasterSource:
         srs: coordinate system with x before y, None where the raster has none.
         point: whether the file says that its pixels are points.
         may_have_invalid: whether any pixel can be invalid.
-        files: absolute paths of the files it consists of.
+        files: absolute paths of the files it consists of, its name if it consists of none.
     """
 
     def __init__(self, name: str, label: str | None = None, alpha_is_data: bool = False) -> None:
@@ -171,9 +171,8 @@ class RasterSource:
             self.srs.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
         self.point = dataset.GetMetadataItem("AREA_OR_POINT") == "Point"
         self.files = frozenset(
-            os.path.realpath(path)
-            for path in dataset.GetFileList() or ()
-            if not path.startswith("/vsi")
+            path if path.startswith("/vsi") else os.path.realpath(path)
+            for path in dataset.GetFileList() or (self.name,)
         )
 
     def read(
