@@ -99,6 +99,12 @@ class SSDiff(FusionNetwork):
         layers = [self.emb_layers_lms, self.emb_layers_pan, *(b.emb_layers for b in blocks)]
         return [layer(embedding)[:, :, None, None] for layer in layers]
 
+    def inference_form(self) -> FusionNetwork:
+        """See ``FusionNetwork.inference_form``; within 1e-5 of this network's range, a call in float32."""
+        from .ssdiff_inference import SSDiffInference
+
+        return SSDiffInference(self)
+
     def _prepare(self, guide: torch.Tensor, ms: torch.Tensor, lms: torch.Tensor) -> _Features:
         return _Features(
             skip=self.upsample(ms),
@@ -330,7 +336,7 @@ def scale_low_frequencies(y: torch.Tensor, gain: float) -> torch.Tensor:
     by ``gain`` and the three lowest plane waves (along rows, along columns, along the diagonal) by (1 + gain)/2.
     """
     height, width = y.shape[-2:]
-    waves, weights = _low_frequency_waves(height, width, y.device, y.dtype)
+    waves, weights = low_frequency_waves(height, width, y.device, y.dtype)
     flat = y.flatten(2)
     amplitudes = (flat @ waves.T) * (weights * (gain - 1))
     return (flat + amplitudes @ waves).view_as(y)
@@ -338,7 +344,7 @@ def scale_low_frequencies(y: torch.Tensor, gain: float) -> torch.Tensor:
 
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)  # the cached tensors must serve training as well
-def _low_frequency_waves(
+def low_frequency_waves(
     height: int, width: int, device: torch.device, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Orthonormal mean and plane waves (7, H*W), and the share of each that the filter takes away (7,)."""
