@@ -18,6 +18,7 @@ from .bands import split_bands
 from .errors import FusionError
 from .execution.device_list import device_names
 from .execution.executor import Executor, SamplingPlan
+from .execution.stages import StopSignal
 from .execution.tile_plan import plan_tiles
 from .fuse_plan import FusePlan
 from .pipeline import run_plan
@@ -223,7 +224,7 @@ def fuse(
         cluster: address of a Dask scheduler, such as "tcp://host:8786", whose workers compute the tiles; with the
             executor "worker" the child process talks to it, otherwise this one.
         progress: told the share done, 0 to 1, at least once for each network call.
-        cancelled: asked often; when it says True the job stops and leaves no file.
+        cancelled: asked often, like ``progress`` in this thread; when it says True the job stops and leaves no file.
         report: told what was decided, line by line.
 
     Returns:
@@ -265,7 +266,7 @@ def fuse(
         creation_options=creation_options,
         cluster=cluster,
     )
-    stop = cancelled or (lambda: False)
+    stop = StopSignal(cancelled)
     tell = report or (lambda line: None)
     with ExitStack() as cleanup:
         cleanup.callback(plan.scene.close)

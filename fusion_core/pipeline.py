@@ -1,21 +1,33 @@
-"""What runs a checked job: strips of the scene in, finished rows out."""
+"""What runs a checked job: reading, computing, blending and writing at the same time.
+
+A reader thread takes strips from the scene; as many threads as keep the executor busy take batches from the strips and
+have them computed; a writer thread blends the strips whose tiles are all there and writes their rows.  The caller's own
+thread tells of the progress and asks whether to stop.
+"""
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .batches import Batch, take_batches
 from .errors import Cancelled
 from .execution.blending import RowBlender, blend_columns
-from .execution.executor import Executor, FusedTiles, TileBatch
+from .execution.executor import Executor, FusedTiles
+from .execution.stages import Stages, StopSignal
 from .fuse_plan import FusePlan
+from .strips import Strip, read_strips, strip_bytes
 
 if TYPE_CHECKING:
     from .raster.mosaic import Mosaic
-    from .raster.scene import SceneWindow
-    from .raster.window import Window
+    from .raster.side_file import SideFile
+
+LOOK_AHEAD_BYTES = 1 << 24
+"""Strips that are read ahead where fewer would do to keep the executor busy."""
 
 
 def run_plan(
@@ -24,102 +36,256 @@ def run_plan(
     mosaics: Sequence[Mosaic],
     batch_size: int | None,
     progress: Callable[[float], None],
-    stop: Callable[[], bool],
+    stop: StopSignal,
+    side_file: SideFile | None = None,
 ) -> None:
     """Compute, blend and write all tiles of a job.
+
+    Memory depends on the sizes of tile and batch and on the scene's width, never on its height.
 
     Args:
         plan: the job.
         computer: computes the tiles.
         mosaics: where the fused image goes and, if the plan draws several samples, perhaps their standard deviation.
         batch_size: tiles computed at once; the executor's own choice if None.
-        progress: told the share done, 0 to 1, at least once for each network call.
-        stop: asked often; when it says True the job stops.
+        progress: told the share done, 0 to 1, at least once for each network call, in this thread.
+        stop: the executor's too; set when the job fails.
+        side_file: where finished rows are kept; those that it and the mosaics hold already are left out.
 
     Raises:
         FusionError: pixels cannot be read, computed or written.
         Cancelled: ``stop`` said so.
     """
-    axis, calls = plan.tiles.rows, plan.steps * plan.samples
-    total = plan.tiles.count * calls
-    done = 0
-
-    def on_call(tiles: int) -> None:
-        nonlocal done
-        done += tiles
-        progress(min(1.0, done / total))
-        if stop():
-            raise Cancelled
-
-    progress(0.0)
-    blenders = [RowBlender(axis.margin) for _ in mosaics]
-    scale = plan.ms_scale
-    left = plan.window.col - plan.tiles.cols.covered[0]
-    cols = slice(left, left + plan.window.width)
-    for index in range(axis.first, axis.last + 1):
-        if stop():
-            raise Cancelled
-        strip = plan.scene.read(_strip_window(plan, index))
-        fused = _fuse_strip(plan, computer, strip, index, batch_size, on_call)
-        done = (index - axis.first + 1) * plan.tiles.cols.count * calls
-        progress(done / total)
-        top = axis.position(index)
-        # What the strip finishes of the window: the rows before the next strip's first.
-        first, end = max(0, axis.start - top), min(axis.stride, axis.stop - top)
-        for mosaic, blender, tiles in zip(mosaics, blenders, (fused.residual, fused.spread)):
-            finished = blender.add(blend_columns(tiles, axis.margin))
-            if end <= first:
-                continue
-            values = finished[:, first:end, cols] * scale
-            if tiles is fused.residual:
-                values += strip.lms[:, first:end, cols]
-            mosaic.write(top + first - axis.start, values, strip.valid[first:end, cols])
+    _Pipeline(plan, computer, mosaics, batch_size, stop, side_file).run(progress)
 
 
-def _strip_window(plan: FusePlan, index: int) -> Window:
-    from .raster.window import Window
+class _StripAtWork:
+    """A strip on its way from the reader to the writer.
 
-    first, end = plan.tiles.cols.covered
-    return Window(plan.tiles.rows.position(index), first, plan.tiles.rows.tile, end - first)
+    Attributes:
+        strip: its pixels.
+        results: first tile and results of each piece that was computed, in any order.
+        missing: how many tiles are not computed yet.
+    """
 
-
-def _fuse_strip(
-    plan: FusePlan,
-    computer: Executor,
-    strip: SceneWindow,
-    index: int,
-    batch_size: int | None,
-    on_call: Callable[[int], None],
-) -> FusedTiles:
-    """The residual of a row of tiles, bands in the scene's order; tiles without a valid pixel stay zero."""
-    cols, card, order = plan.tiles.cols, plan.model.card, list(plan.bands.order)
-    guide = _cut(strip.pan / plan.pan_scale, cols.stride, card.tile)
-    scaled_ms, scaled_lms = strip.ms / plan.ms_scale, strip.lms / plan.ms_scale
-    ms = _cut(scaled_ms[order], cols.stride // card.ratio, card.tile // card.ratio)
-    lms = _cut(scaled_lms[order], cols.stride, card.tile)
-    wanted = np.flatnonzero(_cut(strip.valid[None], cols.stride, card.tile).any(axis=(1, 2, 3)))
-    origins = np.stack(
-        [
-            np.full(cols.count, plan.tiles.rows.position(index)),
-            cols.position(cols.first) + cols.stride * np.arange(cols.count),
-        ],
-        axis=1,
-    ).astype(np.int64)
-    shape = (cols.count, len(order), card.tile, card.tile)
-    residual = np.zeros(shape, np.float32)
-    spread = np.zeros(shape, np.float32) if plan.samples > 1 else None
-    size = batch_size or computer.info.batch_size
-    for start in range(0, len(wanted), size):
-        part = wanted[start : start + size]
-        batch = TileBatch(*(np.ascontiguousarray(a[part]) for a in (guide, ms, lms, origins)))
-        tiles = computer.run(batch, on_call)
-        residual[part[:, None], order] = tiles.residual
-        if spread is not None:
-            spread[part[:, None], order] = tiles.spread
-    return FusedTiles(residual, spread)
+    def __init__(self, strip: Strip) -> None:
+        self.strip = strip
+        self.results: list[tuple[int, FusedTiles]] = []
+        self.missing = len(strip.wanted)
 
 
-def _cut(strip: np.ndarray, stride: int, tile: int) -> np.ndarray:
-    """Tiles (n, C, tile, tile) of a strip (C, tile, W), as views."""
-    windows = np.lib.stride_tricks.sliding_window_view(strip, tile, axis=2)[:, :, ::stride]
-    return windows.transpose(2, 0, 1, 3)
+class _Pipeline:
+    def __init__(
+        self,
+        plan: FusePlan,
+        computer: Executor,
+        mosaics: Sequence[Mosaic],
+        batch_size: int | None,
+        stop: StopSignal,
+        side_file: SideFile | None,
+    ) -> None:
+        self.plan, self.computer = plan, computer
+        self.writer = _RowWriter(plan, mosaics, side_file)
+        self.stages = Stages(stop)
+        self.changed = self.stages.changed
+        size, in_flight = batch_size or computer.info.batch_size, computer.info.in_flight
+        per_strip, spare = plan.tiles.cols.count, LOOK_AHEAD_BYTES // strip_bytes(plan)
+        # A batch begins and ends anywhere in a strip.
+        most_strips = max(-(-size // per_strip) + 1, spare)
+        # Beside those of all batches one strip is read and one is written.
+        self.most_read = max(-(-(in_flight + 1) * size // per_strip) + 3, most_strips + 2)
+        self.batches = take_batches(plan, self._next_strip, size, most_strips)
+        self.taking = threading.Lock()
+        # Strips for the batches, and for the writer; None follows the last.
+        self.fresh: deque[_StripAtWork | None] = deque()
+        self.written_next: deque[_StripAtWork | None] = deque()
+        self.at_work: dict[int, _StripAtWork] = {}
+        self.calls = plan.steps * plan.samples
+        self.done: deque[int] = deque()
+
+    def run(self, progress: Callable[[float], None]) -> None:
+        rows = self.plan.tiles.rows
+        total = self.plan.tiles.count * self.calls
+        told = (self.writer.first_strip - rows.first) * self.plan.tiles.cols.count * self.calls
+
+        def tell() -> None:
+            nonlocal told
+            while self.done:
+                told += self.done.popleft()
+                progress(told / total)
+
+        progress(told / total)
+        # Measured here, for only one thread at a time may read the scene.
+        _ = self.plan.pan_scale, self.plan.ms_scale
+        self.stages.start("read", self._read)
+        for number in range(self.computer.info.in_flight):
+            self.stages.start(f"compute {number}", self._compute)
+        self.stages.start("write", self._write)
+        self.stages.finish(tell)
+
+    def _read(self) -> None:
+        for strip in read_strips(self.plan, self.writer.first_strip):
+            work = _StripAtWork(strip)
+            self.done.append((self.plan.tiles.cols.count - work.missing) * self.calls)
+            with self.changed:
+                self.at_work[strip.index] = work
+                self.fresh.append(work)
+                self.written_next.append(work)
+                self.changed.notify_all()
+                self.stages.wait_for(lambda: len(self.at_work) < self.most_read)
+        with self.changed:
+            self.fresh.append(None)
+            self.written_next.append(None)
+            self.changed.notify_all()
+
+    def _next_strip(self) -> Strip | None:
+        with self.changed:
+            self.stages.wait_for(lambda: self.fresh)
+            work = self.fresh.popleft()
+        return None if work is None else work.strip
+
+    def _compute(self) -> None:
+        while True:
+            with self.taking:
+                batch = next(self.batches, None)
+            if batch is None:
+                return
+            self._deliver(batch, self._computed(batch))
+
+    def _computed(self, batch: Batch) -> FusedTiles:
+        left = len(batch.tiles.origins) * self.calls
+        counting = threading.Lock()
+
+        def on_call(tiles: int) -> None:
+            nonlocal left
+            with counting:
+                # Where memory runs out some calls are made twice.
+                counted = min(tiles, left)
+                left -= counted
+            self.done.append(counted)
+            if self.stages.stop():
+                raise Cancelled
+
+        result = self.computer.run(batch.tiles, on_call)
+        self.done.append(left)
+        return result
+
+    def _deliver(self, batch: Batch, result: FusedTiles) -> None:
+        """Hand the parts of a batch to their strips."""
+        with self.changed:
+            for run in batch.runs:
+                part = slice(run.start, run.stop)
+                spread = None if result.spread is None else result.spread[part]
+                work = self.at_work[run.strip.index]
+                work.results.append((run.first, FusedTiles(result.residual[part], spread)))
+                work.missing -= run.stop - run.start
+            self.changed.notify_all()
+
+    def _write(self) -> None:
+        while (work := self._next_finished()) is not None:
+            self.writer.write(work.strip, work.results)
+            with self.changed:
+                del self.at_work[work.strip.index]
+                self.changed.notify_all()
+
+    def _next_finished(self) -> _StripAtWork | None:
+        with self.changed:
+            self.stages.wait_for(lambda: self.written_next)
+            work = self.written_next.popleft()
+            if work is not None:
+                self.stages.wait_for(lambda: not work.missing)
+        return work
+
+
+class _RowWriter:
+    """Blends strips, from top to bottom, and writes what no later strip can touch.
+
+    Attributes:
+        first_strip: the strip to begin with; one after the last where all rows are there.
+    """
+
+    def __init__(
+        self, plan: FusePlan, mosaics: Sequence[Mosaic], side_file: SideFile | None
+    ) -> None:
+        self.plan, self.mosaics, self.side_file = plan, mosaics, side_file
+        self.next_row = 0 if side_file is None else side_file.rows
+        self.first_strip = plan.tiles.rows.first_after(self.next_row)
+        self.blenders = [RowBlender(plan.tiles.rows.margin) for _ in mosaics]
+
+    def write(self, strip: Strip, results: list[tuple[int, FusedTiles]]) -> None:
+        """Add the next strip.
+
+        Args:
+            strip: its pixels.
+            results: first tile and results of each piece that was computed, in any order.
+        """
+        rows = self._rows(strip)
+        images = [
+            self._blended(strip, results, blender, rows, spread=number > 0)
+            for number, blender in enumerate(self.blenders)
+        ]
+        if rows.start == rows.stop:
+            return
+        valid = strip.slabs[0].valid[rows, self._cols()]
+        stored = [
+            mosaic.write(self.next_row, image, valid) for mosaic, image in zip(self.mosaics, images)
+        ]
+        if self.side_file is not None:
+            self.side_file.add(self.next_row, stored)
+        self.next_row += rows.stop - rows.start
+
+    def _rows(self, strip: Strip) -> slice:
+        """What the strip finishes of the window: rows before the next strip's first that are not written yet."""
+        axis = self.plan.tiles.rows
+        top = axis.position(strip.index)
+        start = min(axis.stride, max(0, axis.start + self.next_row - top))
+        return slice(start, max(start, min(axis.stride, axis.stop - top)))
+
+    def _cols(self) -> slice:
+        left = self.plan.window.col - self.plan.tiles.cols.covered[0]
+        return slice(left, left + self.plan.window.width)
+
+    def _blended(
+        self,
+        strip: Strip,
+        results: list[tuple[int, FusedTiles]],
+        blender: RowBlender,
+        rows: slice,
+        spread: bool,
+    ) -> np.ndarray:
+        """Finished rows of the fused image or of the samples' spread, (C, h, W), bands in the scene's order."""
+        plan, cols = self.plan, self._cols()
+        values = np.zeros(
+            (plan.scene.ms_bands, rows.stop - rows.start, plan.window.width), np.float32
+        )
+        if not strip.wanted.size:
+            blender.skip()
+            return values
+        pieces = _in_order(plan, results, "spread" if spread else "residual")
+        finished = blender.add(blend_columns(pieces, plan.tiles.cols.margin))
+        for channel, band in enumerate(plan.bands.order):
+            np.multiply(finished[channel, rows, cols], plan.ms_scale[band], out=values[band])
+        if not spread:
+            values += strip.slabs[0].pixels.lms[:, rows, cols]
+        return values
+
+
+def _in_order(
+    plan: FusePlan, results: list[tuple[int, FusedTiles]], image: str
+) -> list[np.ndarray]:
+    """Tiles (n, C, tile, tile) of a whole strip, in pieces; zeros where none was wanted."""
+    pieces: list[np.ndarray] = []
+    reached, count = 0, plan.tiles.cols.count
+    for first, tiles in sorted(results, key=lambda result: result[0]):
+        if first > reached:
+            pieces.append(_zeros(plan, first - reached))
+        pieces.append(getattr(tiles, image))
+        reached = first + len(tiles.residual)
+    if reached < count:
+        pieces.append(_zeros(plan, count - reached))
+    return pieces
+
+
+def _zeros(plan: FusePlan, count: int) -> np.ndarray:
+    tile = plan.model.card.tile
+    return np.broadcast_to(np.float32(0), (count, len(plan.bands.order), tile, tile))

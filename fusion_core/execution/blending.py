@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
+
 import numpy as np
 
 
@@ -11,28 +14,34 @@ def overlap_ramp(overlap: int) -> np.ndarray:
     return (0.5 - 0.5 * np.cos(np.pi * position)).astype(np.float32)
 
 
-def blend_columns(tiles: np.ndarray, margin: int) -> np.ndarray:
+def blend_columns(pieces: Sequence[np.ndarray], margin: int) -> np.ndarray:
     """Join a row of neighbouring tiles.
 
     Args:
-        tiles: (n, C, H, W), neighbours sharing ``2 * margin`` columns.
+        pieces: the tiles in order, one or more at a time, (n, C, H, W); neighbours share ``2 * margin`` columns.
         margin: as in the tile plan; ``4 * margin <= W``, so that no three tiles meet.
 
     Returns:
-        (C, H, n * (W - 2 * margin) + 2 * margin).
+        (C, H, N * (W - 2 * margin) + 2 * margin) of all N tiles.
     """
-    count, bands, height, width = tiles.shape
+    count = sum(len(piece) for piece in pieces)
+    bands, height, width = pieces[0].shape[1:]
     overlap = 2 * margin
     stride = width - overlap
     ramp = overlap_ramp(overlap)
-    joined = np.empty((bands, height, count * stride + overlap), dtype=tiles.dtype)
-    joined[:, :, :width] = tiles[0]
-    for index in range(1, count):
-        start = index * stride
-        shared = joined[:, :, start : start + overlap]
-        # a + w (b - a) gives back a bit for bit where both tiles say the same.
-        shared += ramp * (tiles[index, :, :, :overlap] - shared)
-        joined[:, :, start + overlap : start + width] = tiles[index, :, :, overlap:]
+    joined = np.empty((bands, height, count * stride + overlap), dtype=pieces[0].dtype)
+    joined[:, :, :overlap] = pieces[0][0, :, :, :overlap]
+    start = 0
+    # Tile by tile: a tile and its place in the strip stay in the cache.
+    for tile in chain.from_iterable(pieces):
+        if start and overlap:
+            shared = joined[:, :, start : start + overlap]
+            # a + w (b - a) gives back a bit for bit where both tiles say the same.
+            difference = tile[:, :, :overlap] - shared
+            difference *= ramp
+            shared += difference
+        joined[:, :, start + overlap : start + width] = tile[:, :, overlap:]
+        start += stride
     return joined
 
 
@@ -51,11 +60,19 @@ class RowBlender:
         self.pending: np.ndarray | None = None
 
     def add(self, strip: np.ndarray) -> np.ndarray:
-        """Blend the next strip (C, H, W) in and return the rows no later strip can touch, (C, H - overlap, W)."""
-        strip = strip.copy()
+        """Blend the next strip (C, H, W) in and return the rows no later strip can touch, (C, H - overlap, W).
+
+        The strip is overwritten and becomes what is returned.
+        """
         if self.pending is not None and self.overlap:
             later = strip[:, : self.overlap]
-            strip[:, : self.overlap] = self.pending + self.ramp * (later - self.pending)
+            later -= self.pending
+            later *= self.ramp
+            later += self.pending
         finished = strip.shape[1] - self.overlap
         self.pending = strip[:, finished:]
         return strip[:, :finished]
+
+    def skip(self) -> None:
+        """Leave out a strip of which no pixel is wanted."""
+        self.pending = None

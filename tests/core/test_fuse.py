@@ -246,12 +246,13 @@ def test_progress_moves_with_every_network_call(run):
     assert len(shares) > tiles * 2 / 4
 
 
-def test_the_scene_is_read_in_strips(run, monkeypatch):
+def test_the_scene_is_read_in_strips_and_no_row_twice(run, monkeypatch):
     windows = []
-    whole = Scene.read
-    monkeypatch.setattr(Scene, "read", lambda self, w: windows.append(w) or whole(self, w))
+    begin = Scene.begin
+    monkeypatch.setattr(Scene, "begin", lambda self, w: windows.append(w) or begin(self, w))
     run()
-    assert {window.height for window in windows} == {32}
+    assert {window.height for window in windows} == {16}
+    assert all(above.bottom == below.row for above, below in zip(windows, windows[1:]))
 
 
 def test_tiles_without_data_are_not_computed(run, scene_files, tmp_path, monkeypatch):

@@ -69,7 +69,7 @@ def cut(image: np.ndarray, tile: int, margin: int) -> np.ndarray:
 
 def blend(tiles: np.ndarray, margin: int) -> np.ndarray:
     blender = RowBlender(margin)
-    return np.concatenate([blender.add(blend_columns(row, margin)) for row in tiles], axis=1)
+    return np.concatenate([blender.add(blend_columns([row], margin)) for row in tiles], axis=1)
 
 
 @pytest.mark.parametrize("margin", [0, 4, 8])

@@ -1,0 +1,130 @@
+"""Threads that work on one job: they wait for each other, and end together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from ..errors import Cancelled
+
+POLL_SECONDS = 0.05
+"""How often the caller of a job is asked whether it is to stop."""
+
+
+class StopSignal:
+    """Whether a job is to stop: its caller said so, or a part of it failed.
+
+    Any thread may call it; only the one that made it asks the caller.
+
+    Args:
+        asked: the caller's answer.
+    """
+
+    def __init__(self, asked: Callable[[], bool] | None = None) -> None:
+        self._asked = asked or (lambda: False)
+        self._owner = threading.get_ident()
+        self._set = False
+
+    def set(self) -> None:
+        """Stop."""
+        self._set = True
+
+    def __call__(self) -> bool:
+        if not self._set and threading.get_ident() == self._owner and self._asked():
+            self._set = True
+        return self._set
+
+
+class Ended(Exception):
+    """Thrown in a stage that waits while the job ends."""
+
+
+class Stages:
+    """The threads of a job.  The first error of any of them ends all.
+
+    Args:
+        stop: set on the first error, for what waits elsewhere.
+
+    Attributes:
+        changed: to be held, and all notified, wherever something changes that a stage may wait for.
+    """
+
+    def __init__(self, stop: StopSignal) -> None:
+        self.stop = stop
+        self.changed = threading.Condition()
+        self._error: BaseException | None = None
+        self._threads: list[threading.Thread] = []
+        self._working = 0
+
+    def start(self, name: str, work: Callable[[], None]) -> None:
+        """Start a thread that ends with ``work``."""
+        thread = threading.Thread(target=self._work, args=(work,), name=name, daemon=True)
+        self._working += 1
+        self._threads.append(thread)
+        thread.start()
+
+    def wait_for(self, ready: Callable[[], bool]) -> None:
+        """Wait in a stage, with ``changed`` held, until something is so.
+
+        Raises:
+            Ended: the job ends before.
+        """
+        while self._error is None and not ready():
+            self.changed.wait()
+        if self._error is not None:
+            raise Ended
+
+    def end(self, error: BaseException) -> None:
+        """End all stages because of an error; the first one counts."""
+        with self.changed:
+            if self._error is None:
+                self._error = error
+            self.stop.set()
+            self.changed.notify_all()
+
+    def finish(self, meanwhile: Callable[[], None]) -> None:
+        """Wait in the caller's thread until all stages are done; none is left when this returns.
+
+        Args:
+            meanwhile: called in this thread again and again; it may raise to end the job.
+
+        Raises:
+            Cancelled: the stop signal's caller said so.
+            BaseException: the first error of a stage or of ``meanwhile``.
+        """
+        try:
+            while self._working and self._error is None:
+                meanwhile()
+                if self.stop():
+                    raise Cancelled
+                with self.changed:
+                    if self._working and self._error is None:
+                        self.changed.wait(POLL_SECONDS)
+            if self._error is None:
+                meanwhile()
+        except BaseException as error:
+            self.end(error)
+        self._join()
+        if self._error is not None:
+            raise self._error
+
+    def _work(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Ended:
+            pass
+        except BaseException as error:
+            self.end(error)
+        finally:
+            with self.changed:
+                self._working -= 1
+                self.changed.notify_all()
+
+    def _join(self) -> None:
+        for thread in self._threads:
+            while thread.is_alive():
+                try:
+                    thread.join()
+                except KeyboardInterrupt:
+                    # All of them are ending already.
+                    continue
