@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pkgutil
 import queue
 import re
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 CONNECT_SECONDS = 10
+REACH_SECONDS = 3
+"""How long a worker may take to answer this computer before tiles go by way of the scheduler."""
 CLOSE_SECONDS = 5
 INSTALL = "python -m pip install distributed"
 PACKAGES = "torch, safetensors, pywavelets and distributed"
@@ -38,11 +41,12 @@ def check_address(address: str) -> None:
 
 
 class Connection:
-    """A client of a scheduler and the models that it sent there.  Get one with ``connect``.
+    """A client of a scheduler and the models that it sent there; thread-safe.  Get one with ``connect``.
 
     Attributes:
         address: of the scheduler.
         client: connected; it has found one worker or more.
+        direct: every worker answers this computer, so what is large need not pass through the scheduler.
     """
 
     def __init__(self, address: str) -> None:
@@ -50,9 +54,11 @@ class Connection:
         self.address = address
         self.users = 1
         self._models: dict[str, Future] = {}
+        self._sending = threading.Lock()
         self.client = _client(address)
         try:
             _check_cluster(self.client, address)
+            self.direct = self.client.sync(_reachable, self.client, list(self.client.nthreads()))
         except BaseException:
             self.client.close(CLOSE_SECONDS)
             raise
@@ -64,10 +70,11 @@ class Connection:
             digest: SHA-256 of the file.
             weights: its bytes.
         """
-        if digest not in self._models:
-            # A task and not scattered data: the scheduler can make it again when all workers that had it are gone.
-            self._models[digest] = self.client.submit(bytes, weights, key=f"model-{digest}")
-        return self._models[digest]
+        with self._sending:
+            if digest not in self._models:
+                # A task and not scattered data: the scheduler can make it again when all workers that had it are gone.
+                self._models[digest] = self.client.submit(bytes, weights, key=f"model-{digest}")
+            return self._models[digest]
 
     def close(self) -> None:
         """Say that a user of the connection is done; the last one closes it, and its data leave the cluster."""
@@ -175,6 +182,16 @@ def _check_cluster(client: Client, address: str) -> None:
                 f"The worker {worker} has version {answer} of this software and this computer {__version__}: "
                 "install the same version on both sides."
             )
+
+
+async def _reachable(client: Client, workers: list[str]) -> bool:
+    """Whether all workers answer this computer; they may be behind a network that only the scheduler reaches."""
+
+    async def ask(worker: str) -> None:
+        await asyncio.wait_for(client.rpc(worker).identity(), REACH_SECONDS)
+
+    answers = await asyncio.gather(*map(ask, workers), return_exceptions=True)
+    return not any(isinstance(answer, BaseException) for answer in answers)
 
 
 def _version(found: dict) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 import uuid
 from collections.abc import Callable
@@ -14,26 +15,31 @@ import numpy as np
 from ..errors import Cancelled, FusionError
 from ..weights import read_model
 from .dask_connection import PACKAGES, connect
-from .dask_tasks import WorkerReport, difference, fuse_tiles, report
+from .dask_pieces import IN_FLIGHT, Pieces, batch_size, cut
+from .dask_tasks import WorkerReport, difference, report
 from .executor import ExecutorInfo, FusedTiles, OnCall, SamplingPlan, TileBatch
 
 if TYPE_CHECKING:
     from distributed import Future
 
+    Again = Callable[[int], Future]
+    """Sends something anew that the cluster lost."""
+
 POLL_SECONDS = 0.05
 LOOK_SECONDS = 5
 PATIENCE_SECONDS = 60
 """How long a cluster may be without any worker, as it is while a worker restarts."""
-FETCHERS = 4
-"""Threads that fetch results, so that the cluster does not wait for one to arrive."""
-CHUNKS_PER_THREAD = 2
+TRAVELLERS = 8
+"""Threads that send pieces and fetch results, so that neither the cluster nor a cancel waits for one to arrive."""
 
 
 class DaskExecutor:
-    """Cuts each batch into chunks of the size a ``LocalExecutor`` computes, one task each; see ``Executor``.
+    """Cuts each batch into pieces for the threads of the cluster, one task each; see ``Executor``.
 
-    The chunks travel inside their tasks, so the scheduler gives those of a worker that died to another one.  The model
-    travels once to each worker.
+    Where the workers can be reached from here, tiles and results travel between them and this process, and the scheduler
+    only hears of them; the pieces of a worker that died are sent again from here.  Otherwise pieces travel inside their
+    tasks by way of the scheduler, which gives those of a worker that died to another one.  The model travels once to
+    each worker.
 
     Args:
         plan: what to compute; its threads are not looked at, a worker has as many as it was started with.
@@ -50,11 +56,12 @@ class DaskExecutor:
     ) -> None:
         self.plan = plan
         self.cancelled = cancelled or (lambda: False)
-        self.digest = read_model(plan.model).digest()
-        self._job, self._batches = uuid.uuid4().hex, 0
+        model = read_model(plan.model)
+        self.digest = model.digest()
+        self._job, self._batches = uuid.uuid4().hex, itertools.count(1)
         self._connection = connect(address)
         self._client = self._connection.client
-        self._fetchers = ThreadPoolExecutor(FETCHERS, "fetch")
+        self._travellers = ThreadPoolExecutor(TRAVELLERS, "travel")
         try:
             self.report = self._ask_workers()
             self._model = self._connection.model(self.digest, Path(plan.model).read_bytes())
@@ -62,40 +69,46 @@ class DaskExecutor:
         except BaseException:
             self.close()
             raise
+        self._threads = sum(threads.values())
         self.info = ExecutorInfo(
             device=f"{self.report.device} of {len(threads)} Dask worker(s)",
             precision=self.report.precision,
             torch_version=self.report.torch,
-            batch_size=CHUNKS_PER_THREAD * self.report.chunk * sum(threads.values()),
+            batch_size=batch_size(model.card, plan.samples, self.report, self._threads),
+            in_flight=IN_FLIGHT,
         )
 
     def run(self, batch: TileBatch, on_call: OnCall) -> FusedTiles:
-        """See ``Executor.run``; told of the network calls of a chunk when it comes back."""
-        self._batches += 1
-        count, size = len(batch.origins), self.report.chunk
-        chunks = [slice(start, min(start + size, count)) for start in range(0, count, size)]
-        futures = {}
-        for number, chunk in enumerate(chunks):
-            row, col = batch.origins[chunk.start]
-            arrays = {name: array[chunk] for name, array in vars(batch).items()}
-            future = self._client.submit(
-                fuse_tiles,
-                self._model,
-                self.digest,
-                self.plan,
-                self.report,
-                arrays,
-                # The dashboard shows the part before the first hyphen.
-                key=f"tiles-{self._job}-{self._batches}-{row}-{col}",
-            )
-            futures[future] = number
+        """See ``Executor.run``; told of the network calls of a piece when it comes back."""
+        slices = cut(len(batch.origins), self.report, self._threads)
+        pieces = Pieces(
+            self._client,
+            self._connection.direct,
+            batch,
+            slices,
+            # The dashboard shows of a task's name what is before the first hyphen.
+            name=f"{self._job}-{next(self._batches)}",
+            weights=self._model,
+            digest=self.digest,
+            plan=self.plan,
+            expected=self.report,
+        )
         calls = self.plan.steps * self.plan.samples
 
         def told(number: int) -> None:
-            on_call((chunks[number].stop - chunks[number].start) * calls)
+            pieces.arrived(number)
+            on_call((slices[number].stop - slices[number].start) * calls)
 
-        parts = self._gather(futures, told)
-        residuals, spreads = zip(*(parts[number] for number in range(len(chunks))))
+        try:
+            sending = self._travellers.submit(pieces.send)
+            while not wait([sending], POLL_SECONDS).done:
+                if self.cancelled():
+                    raise Cancelled
+            parts = self._gather(self._result(sending), told, pieces.send_again)
+        except BaseException:
+            pieces.abandon()
+            raise
+        residuals, spreads = zip(*(parts[number] for number in range(len(slices))))
         return FusedTiles(
             np.concatenate(residuals), None if spreads[0] is None else np.concatenate(spreads)
         )
@@ -103,7 +116,7 @@ class DaskExecutor:
     def close(self) -> None:
         """Leave the cluster, and nothing on it."""
         if self._connection is not None:
-            self._fetchers.shutdown(wait=False)
+            self._travellers.shutdown(wait=False)
             self._model = None
             self._connection.close()
             self._connection = None
@@ -123,7 +136,7 @@ class DaskExecutor:
             ): number
             for number, address in enumerate(addresses)
         }
-        found = self._gather(futures, lambda number: None)
+        found = self._gather(futures, lambda number: None, None)
         for address, one in zip(addresses, (found[number] for number in range(len(addresses)))):
             if one != found[0]:
                 raise FusionError(
@@ -132,26 +145,36 @@ class DaskExecutor:
                 )
         return found[0]
 
-    def _gather(self, futures: dict[Future, int], told: Callable[[int], None]) -> dict[int, object]:
+    def _gather(
+        self, futures: dict[Future, int], told: Callable[[int], None], again: Again | None
+    ) -> dict[int, object]:
         """Results by number, as they come; on any error nothing of it stays on the cluster."""
         from distributed import as_completed
 
+        futures = dict(futures)
         completed = as_completed(futures, loop=self._client.loop)
         fetching: dict = {}
         found: dict[int, object] = {}
+        count = len(futures)
         looked = with_workers = time.monotonic()
         try:
-            while len(found) < len(futures):
+            while len(found) < count:
                 if self.cancelled():
                     raise Cancelled
                 for future in completed.next_batch(block=False):
-                    fetching[self._fetchers.submit(future.result)] = future
+                    fetching[self._travellers.submit(self._fetch, future)] = future
                 if not fetching:
                     time.sleep(POLL_SECONDS)
                 done, _ = wait(fetching, POLL_SECONDS, FIRST_COMPLETED)
                 for fetched in done:
                     future = fetching.pop(fetched)
-                    number = futures[future]
+                    number = futures.pop(future)
+                    # A worker took the piece or its result with it when it died.
+                    if again is not None and future.status in ("cancelled", "lost"):
+                        anew = again(number)
+                        futures[anew] = number
+                        completed.add(anew)
+                        continue
                     found[number] = self._result(fetched)
                     future.release()
                     told(number)
@@ -172,6 +195,9 @@ class DaskExecutor:
                 self._client.cancel(list(futures))
             raise
         return found
+
+    def _fetch(self, future: Future) -> object:
+        return self._client.gather(future, direct=self._connection.direct)
 
     def _result(self, fetched) -> object:
         """What came back, or the error as a sentence."""

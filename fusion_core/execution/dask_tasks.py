@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
     from .local import LocalExecutor
 
-MOST_EXECUTORS = 2
+MOST_EXECUTORS = 8
 """Networks that a worker keeps loaded: those of the scenes that it computes by turns."""
+TASK_CHUNKS = 8
+"""Chunks of a task on the CPU at most: many, since each task costs the scheduler time; few, since a worker that dies
+takes them with it."""
 
 _executors: OrderedDict = OrderedDict()
 _loading = threading.Lock()
@@ -36,7 +39,8 @@ class WorkerReport:
         version, torch: of this software and of PyTorch, without what PyTorch was built for.
         device: "cpu", "cuda" or "mps".
         precision: numbers it computes with.
-        chunk: tiles of one task.
+        chunk: tiles that are computed together.
+        most: tiles of one task at most.
     """
 
     version: str
@@ -44,6 +48,7 @@ class WorkerReport:
     device: str
     precision: str
     chunk: int
+    most: int
 
 
 def report(device: str, precision: str) -> WorkerReport:
@@ -63,30 +68,32 @@ def report(device: str, precision: str) -> WorkerReport:
     from .device import CHUNK, GPU_BATCH, resolve_device, resolve_precision
 
     found = resolve_device(device)
+    on_cpu = found.type == "cpu"
     return WorkerReport(
         version=__version__,
         torch=torch.__version__.partition("+")[0],
         device=found.type,
         precision=str(resolve_precision(precision, found)).removeprefix("torch."),
-        chunk=CHUNK if found.type == "cpu" else GPU_BATCH,
+        chunk=CHUNK if on_cpu else 1,
+        most=TASK_CHUNKS * CHUNK if on_cpu else GPU_BATCH,
     )
 
 
 def fuse_tiles(
+    arrays: dict[str, np.ndarray],
     weights: bytes,
     digest: str,
     plan: SamplingPlan,
     expected: WorkerReport,
-    arrays: dict[str, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Fuse one chunk of tiles.
+    """Fuse some tiles.
 
     Args:
+        arrays: a ``TileBatch`` by field.
         weights: bytes of the model file.
         digest: their SHA-256.
         plan: what to compute; its model is a path of the client and not looked at.
         expected: how the other workers compute.
-        arrays: a ``TileBatch`` by field.
 
     Returns:
         Residual and spread, as in ``FusedTiles``.

@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,11 +17,20 @@ from fusion_core.errors import Cancelled, FusionError  # noqa: E402
 from fusion_core.execution import dask_connection, dask_executor  # noqa: E402
 from fusion_core.execution.dask_connection import check_address, connect  # noqa: E402
 from fusion_core.execution.dask_executor import DaskExecutor  # noqa: E402
+from fusion_core.execution.dask_pieces import (  # noqa: E402
+    IN_FLIGHT,
+    IN_FLIGHT_BYTES,
+    batch_size,
+    cut,
+)
+from fusion_core.execution.dask_tasks import WorkerReport  # noqa: E402
+from fusion_core.execution.executor import TileBatch  # noqa: E402
 from fusion_core.execution.local import LocalExecutor  # noqa: E402
 from fusion_core.execution.worker_executor import WorkerExecutor  # noqa: E402
 from fusion_core.fuse import fuse  # noqa: E402
 from fusion_core.raster.geotiff import read_bands  # noqa: E402
 from fusion_core.raster.provenance import read_provenance  # noqa: E402
+from fusion_core.weights import read_model  # noqa: E402
 from tests.core.dask_cluster import DaskCluster  # noqa: E402
 from tests.core.networks import write_model  # noqa: E402
 from tests.core.test_executors import make_batch, make_plan, nothing  # noqa: E402
@@ -40,6 +50,17 @@ def cluster(tmp_path_factory):
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture(params=[True, False], ids=["direct", "by the scheduler"])
+def direct(request, monkeypatch) -> bool:
+    """Whether workers can be reached from here."""
+
+    async def reachable(client, workers):
+        return request.param
+
+    monkeypatch.setattr(dask_connection, "_reachable", reachable)
+    return request.param
 
 
 @pytest.fixture
@@ -65,7 +86,7 @@ def wait_until(true) -> None:
         time.sleep(0.05)
 
 
-def test_same_pixels_as_here(cluster, watch, tmp_path):
+def test_same_pixels_as_here(cluster, watch, tmp_path, direct):
     plan, batch, told = make_plan(tmp_path, samples=2), make_batch(7), []
     expected = LocalExecutor(plan).run(batch, nothing)
     before = tasks_of(watch)
@@ -76,18 +97,66 @@ def test_same_pixels_as_here(cluster, watch, tmp_path):
             name: found["memory"] - before.get(name, {}).get("memory", 0)
             for name, found in tasks_of(watch).items()
         }
-        assert executor.info.batch_size == 8
+        # A task of eight chunks for each thread.
+        assert executor.info.batch_size == 32
+        assert executor.info.in_flight == 3
         assert executor.info.device == "cpu of 2 Dask worker(s)"
-        # Results leave the cluster as they come; what stays is the model.
+        # Tiles and results leave the cluster as they come; what stays is the model.
         wait_until(lambda: set(sum(watch.has_what().values(), ())) == {f"model-{executor.digest}"})
     finally:
         executor.close()
         executor.close()
     np.testing.assert_array_equal(tiles.residual, expected.residual)
     np.testing.assert_array_equal(tiles.spread, expected.spread)
-    assert sum(told) == 7 * 2 * 2
-    assert (counts["tiles"], counts["model"]) == (4, 1)
+    assert told == [4 * 2 * 2, 3 * 2 * 2] or told == [3 * 2 * 2, 4 * 2 * 2]
+    assert (counts["tiles"], counts["model"]) == (2, 1)
+    assert counts.get("input", 0) == (2 if direct else 0)
     # And when nobody uses the cluster any more, nothing is left there.
+    wait_until(lambda: not any(watch.has_what().values()))
+
+
+def batch_at(count: int, place: int) -> TileBatch:
+    """Tiles of another place, with other noise."""
+    batch = make_batch(count)
+    return replace(batch, origins=batch.origins + 1000 * place)
+
+
+class Threads:
+    """As many runs of an executor as it takes at a time, as the pipeline calls it."""
+
+    def __init__(self, executor: DaskExecutor, batches: list, on_call) -> None:
+        self.results: dict[int, object] = {}
+        self.threads = [
+            threading.Thread(target=self._run, args=(executor, number, batch, on_call))
+            for number, batch in enumerate(batches)
+        ]
+        for thread in self.threads:
+            thread.start()
+
+    def _run(self, executor, number, batch, on_call) -> None:
+        try:
+            self.results[number] = executor.run(batch, on_call)
+        except Exception as error:
+            self.results[number] = error
+
+    def join(self) -> list:
+        """What each run gave or raised."""
+        for thread in self.threads:
+            thread.join(PATIENCE)
+        return [self.results[number] for number in range(len(self.threads))]
+
+
+def test_batches_at_the_same_time(cluster, watch, tmp_path, direct):
+    plan = make_plan(tmp_path)
+    batches = [batch_at(count, count) for count in (9, 1, 12, 5, 3)]
+    local = LocalExecutor(plan)
+    executor = DaskExecutor(plan, cluster.address)
+    try:
+        found = Threads(executor, batches, nothing).join()
+    finally:
+        executor.close()
+    for batch, tiles in zip(batches, found):
+        np.testing.assert_array_equal(tiles.residual, local.run(batch, nothing).residual)
     wait_until(lambda: not any(watch.has_what().values()))
 
 
@@ -104,34 +173,39 @@ def test_the_connection_is_shared_and_keeps_the_model(cluster, watch, tmp_path):
     assert held.client.status == "closed"
 
 
-def test_a_killed_worker_costs_no_pixel(tmp_path):
+def test_a_killed_worker_costs_no_pixel(tmp_path, direct):
+    """It takes with it what it computes, what waits there and what nobody has fetched yet, of three batches."""
     made = DaskCluster(tmp_path)
     try:
         made.add_worker("one")
         made.add_worker("two")
         with distributed.Client(made.address, set_as_default=False) as client:
             client.wait_for_workers(2, timeout=PATIENCE)
-            plan, batch, told = make_plan(tmp_path, steps=5), make_batch(12), []
-            expected = LocalExecutor(plan).run(batch, nothing)
+            plan, told = make_plan(tmp_path, steps=5), []
+            batches = [batch_at(12, seed) for seed in range(3)]
+            local = LocalExecutor(plan)
+            executor = DaskExecutor(plan, made.address)
+            killed = threading.Event()
 
             def kill_one(count):
                 told.append(count)
-                if len(told) == 2:
+                if not killed.is_set():
+                    killed.set()
                     made.workers["one"].kill()
 
-            executor = DaskExecutor(plan, made.address)
-            tiles = executor.run(batch, kill_one)
+            found = Threads(executor, batches, kill_one).join()
             executor.close()
             assert made.workers["one"].wait(PATIENCE) < 0
             wait_until(lambda: len(client.nthreads()) == 1)
-        np.testing.assert_array_equal(tiles.residual, expected.residual)
-        assert sum(told) == 12 * 5
+        for batch, tiles in zip(batches, found):
+            np.testing.assert_array_equal(tiles.residual, local.run(batch, nothing).residual)
+        assert sum(told) == 3 * 12 * 5
     finally:
         made.stop()
 
 
-def test_the_last_worker_killed_and_another_one_started(tmp_path, monkeypatch):
-    """Tiles and model wait on the scheduler; workers that never come are told of."""
+def test_the_last_worker_killed_and_another_one_started(tmp_path, monkeypatch, direct):
+    """Tiles wait here or on the scheduler, the model there; workers that never come are told of."""
     made = DaskCluster(tmp_path)
     try:
         made.add_worker("one")
@@ -159,17 +233,25 @@ def test_the_last_worker_killed_and_another_one_started(tmp_path, monkeypatch):
         made.stop()
 
 
-def test_cancel_leaves_nothing_on_the_cluster(cluster, watch, tmp_path):
+def test_cancel_leaves_nothing_on_the_cluster(cluster, watch, tmp_path, direct):
     asked = threading.Event()
-    executor = DaskExecutor(make_plan(tmp_path, steps=900), cluster.address, asked.is_set)
-    cancel = threading.Thread(
-        target=lambda: (wait_until(lambda: any(watch.processing().values())), asked.set())
-    )
-    cancel.start()
-    with pytest.raises(Cancelled):
-        executor.run(make_batch(40), nothing)
-    cancel.join()
-    executor.close()
+    with connect(cluster.address):
+        executor = DaskExecutor(make_plan(tmp_path, steps=900), cluster.address, asked.is_set)
+        model = executor.digest
+        runs = Threads(executor, [batch_at(40, seed) for seed in range(3)], nothing)
+        wait_until(lambda: sum(map(len, watch.processing().values())) > 2)
+        asked.set()
+        started = time.monotonic()
+        assert [type(end) for end in runs.join()] == [Cancelled] * 3
+        assert time.monotonic() - started < 2
+        executor.close()
+        # The connection stays, as between the scenes of an archive, and the model with it.
+        wait_until(
+            lambda: (
+                watch.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks))
+                == [f"model-{model}"]
+            )
+        )
     wait_until(lambda: not watch.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))
     # Threads cannot be stopped, so the tiles in work end by themselves, long before their 900 steps are done.
     wait_until(
@@ -242,6 +324,48 @@ def test_versions_that_differ_are_refused(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(dask_connection, "_version", lambda found: next(ours, "2025.2"))
     with pytest.raises(FusionError, match="has distributed 2025.2 and this Python 2024.1"):
         DaskExecutor(make_plan(tmp_path), cluster.address)
+
+
+def test_workers_that_do_not_answer_here_are_noticed(cluster, monkeypatch):
+    monkeypatch.setattr(dask_connection, "REACH_SECONDS", 0.5)
+    with connect(cluster.address) as connection, socket.socket() as silent:
+        assert connection.direct
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        client = connection.client
+        workers = list(client.nthreads())
+        for port in (1, silent.getsockname()[1]):
+            there = [*workers, f"tcp://127.0.0.1:{port}"]
+            assert not client.sync(dask_connection._reachable, client, there)
+
+
+@pytest.mark.parametrize(
+    ("count", "threads", "sizes"),
+    [
+        (1, 8, [1]),
+        (7, 2, [4, 3]),
+        (40, 2, [16, 16, 8]),
+        (9, 3, [4, 4, 1]),
+        (5, 100, [2, 2, 1]),
+    ],
+)
+def test_pieces_are_whole_chunks_for_every_thread(count, threads, sizes):
+    report = WorkerReport("1", "2", "cpu", "float32", chunk=2, most=16)
+    slices = cut(count, report, threads)
+    assert [part.stop - part.start for part in slices] == sizes
+    assert slices[0].start == 0 and slices[-1].stop == count
+
+
+def test_batches_in_flight_have_their_bounds(tmp_path):
+    report = WorkerReport("1", "2", "cpu", "float32", chunk=2, most=16)
+    card = read_model(make_plan(tmp_path).model).card
+    large = replace(card, tile=256, ms_bands=8)
+    assert batch_size(card, 1, report, threads=3) == 48
+    tile = 4 * (256 * 256 * (1 + 2 * 8) + 8 * 64 * 64)
+    tiles = batch_size(large, 1, report, threads=1000)
+    assert tiles % 2 == 0
+    assert 0.9 * IN_FLIGHT_BYTES < IN_FLIGHT * tiles * tile <= IN_FLIGHT_BYTES
+    assert batch_size(replace(card, tile=4096), 1, report, threads=1000) == 2
 
 
 def test_a_scheduler_that_does_not_answer(tmp_path, monkeypatch):
