@@ -120,6 +120,19 @@ def test_bfloat16_is_near(width):
     assert float((answer - expected).std() / expected.std()) < 0.02
 
 
+@torch.inference_mode()
+def test_a_form_that_is_moved_is_the_form_of_what_was_moved():
+    trained = made(4, width=16)
+    given = [tile.bfloat16() for tile in tiles(4, 32, 32)]
+    x_t = noise(1, 4, 32, 32).bfloat16()
+
+    def answer(form: FusionNetwork) -> torch.Tensor:
+        return form.step(x_t, form.time_table([300])[0], form.prepare(*given))
+
+    moved = trained.inference_form().to(torch.bfloat16).to(memory_format=torch.channels_last)
+    assert torch.equal(answer(moved), answer(trained.bfloat16().inference_form()))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("width", [16, 32])
 @torch.inference_mode()
