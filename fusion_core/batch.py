@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .errors import Cancelled, FusionError
 from .fuse import fuse
+from .raster.file_lock import try_lock
 
 _REQUIRED = ("pan", "ms", "output")
 _FILES = ("pan", "output", "uncertainty")
@@ -176,14 +177,14 @@ def run_batch(
         cancelled: asked often; when it says True the scene at work leaves no file and the run ends.
 
     Raises:
-        FusionError: the table cannot be used, state or report cannot be written, or the cluster does not answer.
+        FusionError: the table cannot be used, another run is at work on it, state or report cannot be written, or the
+            cluster does not answer.
     """
     started, tell = time.monotonic(), tell or (lambda line: None)
     scenes = read_jobs(path, defaults)
-    state = _State(Path(f"{os.fspath(path)}.state"))
     reports = [SceneReport(scene.name, "waiting") for scene in scenes]
     stopped = False
-    with _held_cluster(defaults or {}):
+    with _held_cluster(defaults or {}), _State(path, tell) as state:
         try:
             for index, scene in enumerate(scenes):
                 fingerprint = scene.fingerprint()
@@ -198,8 +199,8 @@ def run_batch(
                 state.add(fingerprint, reports[index])
         except (KeyboardInterrupt, Cancelled):
             stopped = True
-    result = BatchResult(tuple(reports), round(time.monotonic() - started, 3), stopped)
-    write_report(report or f"{os.fspath(path)}.report.csv", result.scenes)
+        result = BatchResult(tuple(reports), round(time.monotonic() - started, 3), stopped)
+        write_report(report or f"{os.fspath(path)}.report.csv", result.scenes)
     return result
 
 
@@ -252,13 +253,55 @@ def _fuse_scene(
 
 
 class _State:
-    """What earlier runs finished, and where this one adds what it does, scene by scene."""
+    """What earlier runs finished, and where this one adds what it does, scene by scene; closed at the end of a ``with``.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Args:
+        table: the file of the scenes.
+        tell: told where nobody can find out that the table is in use.
+
+    Raises:
+        FusionError: another run has it open, or it cannot be written.
+    """
+
+    def __init__(self, table: str | os.PathLike[str], tell: Callable[[str], None]) -> None:
+        self.path = Path(f"{os.fspath(table)}.state")
         self.finished: dict[str, tuple[str, SceneReport]] = {}
+        try:
+            self._file = self.path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise self._unwritable(error) from error
+        try:
+            self._lock(table, tell)
+            self._read()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def add(self, fingerprint: str, found: SceneReport) -> None:
+        """Remember what became of a scene, on the disk before the next one starts."""
+        self._append(json.dumps({"fingerprint": fingerprint, **asdict(found)}) + "\n")
+
+    def __enter__(self) -> _State:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def _lock(self, table: str | os.PathLike[str], tell: Callable[[str], None]) -> None:
+        try:
+            locked = try_lock(self._file.fileno())
+        except OSError:
+            tell(f"{self.path} cannot be locked where it is: let no other run use the same table.")
+            return
+        if not locked:
+            raise FusionError(
+                f"Another run is at work on {os.fspath(table)}: wait for it, or give each run a table of its own."
+            )
+
+    def _read(self) -> None:
+        self._file.seek(0)
         torn = False
-        for line in path.read_text("utf-8").splitlines() if path.exists() else ():
+        for line in self._file.read().splitlines():
             try:
                 entry = json.loads(line)
                 fingerprint = entry.pop("fingerprint")
@@ -274,20 +317,18 @@ class _State:
         if torn:
             self._append("\n")
 
-    def add(self, fingerprint: str, found: SceneReport) -> None:
-        """Remember what became of a scene, on the disk before the next one starts."""
-        self._append(json.dumps({"fingerprint": fingerprint, **asdict(found)}) + "\n")
-
     def _append(self, text: str) -> None:
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
+            self._file.write(text)
+            self._file.flush()
+            os.fsync(self._file.fileno())
         except OSError as error:
-            raise FusionError(
-                f"{self.path} cannot be written ({error.strerror}): move the table to a folder where it can."
-            ) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> FusionError:
+        return FusionError(
+            f"{self.path} cannot be written ({error.strerror}): move the table to a folder where it can."
+        )
 
 
 def _held_cluster(defaults: Mapping[str, object]) -> AbstractContextManager:

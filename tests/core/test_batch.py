@@ -170,6 +170,41 @@ def test_killed_and_started_again(archive, tmp_path):
     assert no_leftovers(tmp_path)
 
 
+def test_two_runs_of_a_table_are_refused(archive, tmp_path):
+    """The second one would compute the same scenes once more."""
+    table = archive(line("a.tif", more="tiny.safetensors,900"))
+    process = start(table)
+    try:
+        wait_until(lambda: not no_leftovers(tmp_path))
+        before = sorted(tmp_path.iterdir())
+        with pytest.raises(FusionError, match=r"Another run is at work on .*jobs.csv: wait for it"):
+            run_batch(table)
+        assert sorted(tmp_path.iterdir()) == before
+    finally:
+        process.kill()
+        process.communicate()
+    # A lock does not outlive who held it.
+    archive(line("a.tif"))
+    assert states(run_batch(table)) == ["finished"]
+
+
+def test_where_nothing_can_be_locked_it_is_told(archive, monkeypatch):
+    def no_locks(descriptor):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(batch, "try_lock", no_locks)
+    told = []
+    assert states(run_batch(archive(line("a.tif")), tell=told.append)) == ["finished"]
+    assert "cannot be locked where it is" in told[0]
+
+
+def test_a_state_that_cannot_be_written(archive, tmp_path):
+    (tmp_path / "jobs.csv.state").mkdir()
+    with pytest.raises(FusionError, match="cannot be written .*: move the table to a folder"):
+        run_batch(archive(line("a.tif")))
+    assert not (tmp_path / "a.tif").exists()
+
+
 def test_told_to_end(archive, tmp_path):
     table = archive(line("a.tif"), line("b.tif", more="tiny.safetensors,900"), line("c.tif"))
     process = start(table)
