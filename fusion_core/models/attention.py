@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import torch
@@ -67,13 +68,20 @@ def _by_kernel(
         raise ValueError("The channels of a token must lie side by side.")
     rows = [t.stride(1) for t in tokens]
     size = out.element_size()
-    for tile in range(batch):
-        for head in range(channels // HEAD):
-            q, k, v, result = (
-                t.data_ptr() + size * (tile * t.stride(0) + head * HEAD) for t in tokens
-            )
+
+    def compute(jobs: list[tuple[int, int]]) -> None:
+        for tile, head in jobs:
+            starts = [t.data_ptr() + size * (tile * t.stride(0) + head * HEAD) for t in tokens]
             mix = mixing.data_ptr() + size * (tile * mixing.stride(0) + head * mixing.stride(1))
-            kernel(q, k, v, mix, result, *rows, count, SCALE * math.log2(math.e))
+            kernel(*starts[:3], mix, starts[3], *rows, count, SCALE * math.log2(math.e))
+
+    jobs = [(tile, head) for tile in range(batch) for head in range(channels // HEAD)]
+    threads = min(torch.get_num_threads(), len(jobs))
+    if threads == 1:
+        compute(jobs)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(compute, [jobs[first::threads] for first in range(threads)]))
     return out.to(dtype)
 
 

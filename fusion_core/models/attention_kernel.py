@@ -1,8 +1,8 @@
 """Attention for the CPU, made for SSDiff's heads of 16 channels: machine code that llvmlite makes where it runs.
 
-PyTorch's fused attention is made for wider heads.  Here one vector register holds one channel of 16 queries (of 8 or
-4 where registers are shorter): a key takes one multiplication per channel, no sum runs across a register, and the
-exponential is a polynomial in the same registers.
+PyTorch's fused attention is made for wider heads.  Here one vector register holds one channel of 16 queries (where registers
+are shorter, several stand for one): a key takes one multiplication per channel, no sum runs across a
+register, and the exponential is a polynomial in the same registers.
 
 Keys come in blocks; each query keeps its largest logit so far, the sum of the weights and the weighted values, and rescales both
 where a block holds a larger one (Milakov and Gimelshein 2018, arXiv 1805.02867): no logit over- or underflows.
@@ -12,13 +12,15 @@ A query's result depends on nothing but its own row, the keys and the values.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 
 from llvmlite import binding, ir
 
 HEAD = 16
 """Channels of a head."""
+LANES = 16
+"""Queries at a time; with AVX2's registers of 8 numbers it is faster than 8 at a time, too."""
 KEY_BLOCK = 128
 """Keys whose logits wait in the first-level cache."""
 LOWEST = -126.0
@@ -36,21 +38,20 @@ POINTER = FLOAT.as_pointer()
 
 
 class _Writer:
-    """Instructions on vectors of ``lanes`` queries, written one after the other into a function."""
+    """Instructions on vectors of ``LANES`` queries, written one after the other into a function."""
 
-    def __init__(self, function: ir.Function, lanes: int) -> None:
+    def __init__(self, function: ir.Function) -> None:
         self.at = ir.IRBuilder(function.append_basic_block("entry"))
-        self.lanes = lanes
-        self.vector = ir.VectorType(FLOAT, lanes)
-        self.integers = ir.VectorType(ir.IntType(32), lanes)
+        self.vector = ir.VectorType(FLOAT, LANES)
+        self.integers = ir.VectorType(ir.IntType(32), LANES)
         three = ir.FunctionType(self.vector, [self.vector] * 3)
-        self.multiply_add = ir.Function(function.module, three, f"llvm.fmuladd.v{lanes}f32")
+        self.multiply_add = ir.Function(function.module, three, f"llvm.fmuladd.v{LANES}f32")
 
     def constant(self, value: float) -> ir.Constant:
-        return ir.Constant(self.vector, [value] * self.lanes)
+        return ir.Constant(self.vector, [value] * LANES)
 
     def integer(self, value: int) -> ir.Constant:
-        return ir.Constant(self.integers, [value] * self.lanes)
+        return ir.Constant(self.integers, [value] * LANES)
 
     def number(self, start: ir.Value, offset: ir.Value | int) -> ir.Value:
         """The address ``offset`` numbers or vectors after ``start``."""
@@ -116,18 +117,18 @@ class _Writer:
         return results
 
 
-def build_module(lanes: int) -> ir.Module:
-    """The function ``attention`` in LLVM's language, ``lanes`` queries at a time.
+def build_module() -> ir.Module:
+    """The function ``attention`` in LLVM's language.
 
     Its arguments, for one head: addresses of q, k, v (tokens, 16), mixing (16, 16) and out (tokens, 16), all float32; how many
-    numbers a row of q, k, v and out lies after the one before; tokens, at least ``lanes``; what q kᵀ is
+    numbers a row of q, k, v and out lies after the one before; tokens, at least ``LANES``; what q kᵀ is
     multiplied with before it becomes a power of two.  out = (softmax(q kᵀ) v) * (q mixing).
     """
     module = ir.Module(name="attention")
     arguments = [POINTER] * 5 + [INT] * 5 + [FLOAT]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), "attention")
     queries, keys, values, mixing, out, q_row, k_row, v_row, out_row, tokens, scale = function.args
-    write = _Writer(function, lanes)
+    write = _Writer(function)
     at = write.at
     logits = at.alloca(write.vector, KEY_BLOCK)
     # One channel of all queries to a register each; rows turn into registers and back by way of memory.
@@ -137,16 +138,16 @@ def build_module(lanes: int) -> ir.Module:
 
     def for_queries(position: ir.Value, _: list) -> list:
         # The last queries are computed again with some before them rather than fewer at a time.
-        first = write.smaller(position, at.sub(tokens, INT(lanes)))
+        first = write.smaller(position, at.sub(tokens, INT(LANES)))
 
         def read(lane: ir.Value, _: list) -> list:
             row = write.number(queries, at.mul(at.add(first, lane), q_row))
             for channel in range(HEAD):
                 value = at.fmul(at.load(write.number(row, channel)), scale)
-                at.store(value, write.number(numbers, at.add(INT(channel * lanes), lane)))
+                at.store(value, write.number(numbers, at.add(INT(channel * LANES), lane)))
             return []
 
-        write.loop(INT(lanes), 1, read)
+        write.loop(INT(LANES), 1, read)
         query = [at.load(write.number(square, channel)) for channel in range(HEAD)]
         for register in (total, *sums):
             at.store(write.constant(0.0), register)
@@ -199,14 +200,14 @@ def build_module(lanes: int) -> ir.Module:
         def store(lane: ir.Value, _: list) -> list:
             row = write.number(out, at.mul(at.add(first, lane), out_row))
             for channel in range(HEAD):
-                value = at.load(write.number(numbers, at.add(INT(channel * lanes), lane)))
+                value = at.load(write.number(numbers, at.add(INT(channel * LANES), lane)))
                 at.store(value, write.number(row, channel))
             return []
 
-        write.loop(INT(lanes), 1, store)
+        write.loop(INT(LANES), 1, store)
         return []
 
-    write.loop(tokens, lanes, for_queries)
+    write.loop(tokens, LANES, for_queries)
     at.ret_void()
     return module
 
@@ -234,23 +235,16 @@ def _mix(
         at.store(at.fmul(gathered, mixture), write.number(square, channel))
 
 
-def lanes_of(features: Mapping[str, bool]) -> int:
-    """Queries at a time for a processor's features."""
-    if features.get("avx512f"):
-        return 16
-    return 8 if features.get("avx2") else 4
-
-
 @cache
 def compiled_attention() -> Callable[..., None]:
     """``build_module`` as machine code for this processor: a tenth of a second, once a process."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
-    features = binding.get_host_cpu_features()
+    # The features on top of the name: a virtual machine may hide some of its processor's.
     machine = binding.Target.from_default_triple().create_target_machine(
-        cpu=binding.get_host_cpu_name(), features=features.flatten(), opt=3
+        cpu=binding.get_host_cpu_name(), features=binding.get_host_cpu_features().flatten(), opt=3
     )
-    module = binding.parse_assembly(str(build_module(lanes_of(features))))
+    module = binding.parse_assembly(str(build_module()))
     module.verify()
     engine = binding.create_mcjit_compiler(module, machine)
     engine.finalize_object()

@@ -200,26 +200,6 @@ def test_not_a_number_stays_visible(attention_code):
         assert torch.isnan(gather_and_mix(*given, mixing)).any()
 
 
-@pytest.mark.parametrize("lanes", [4, 8, 16])
-def test_kernel_of_any_register_width(monkeypatch, lanes):
-    """Processors with shorter registers run other code, to the same bits on this one."""
-    kernel = pytest.importorskip("fusion_core.models.attention_kernel")
-    tokens = torch.randn(1, 150, 16, generator=torch.Generator().manual_seed(1))
-    mixing = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(2))
-    expected = gather_and_mix(tokens, tokens, tokens, mixing)
-    monkeypatch.setattr(kernel, "lanes_of", lambda features: lanes)
-    made = kernel.compiled_attention.__wrapped__()
-    monkeypatch.setattr(attention, "_compiled", lambda: made)
-    assert torch.equal(gather_and_mix(tokens, tokens, tokens, mixing), expected)
-
-
-def test_lanes_follow_the_processor():
-    kernel = pytest.importorskip("fusion_core.models.attention_kernel")
-    assert kernel.lanes_of({"avx512f": True, "avx2": True}) == 16
-    assert kernel.lanes_of({"avx512f": False, "avx2": True}) == 8
-    assert kernel.lanes_of({"neon": True}) == 4
-
-
 def test_llvmlite_is_optional(tmp_path):
     """Where it is not installed, PyTorch computes attention, and says so."""
     (tmp_path / "llvmlite").mkdir()
