@@ -1,6 +1,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint install package clean \
-    bench-accuracy bench-full-resolution bench-steps bench-margins bench-pictures bench-adaptation
+    bench-accuracy bench-full-resolution bench-steps bench-margins bench-pictures bench-adaptation \
+    bench-speed
 
 NAME := diffusion_pansharpening
 VERSION = $(shell sed -n 's/^version=//p' metadata.txt)
@@ -56,6 +57,9 @@ bench-pictures: setup  ## Results at full resolution side by side, in build/pict
 
 bench-adaptation: setup  ## Adapt models to scenes in five minutes on two cores; L-BAF; csv in build
 	$(PYTHON) benchmarks/adaptation.py $(SCENES)
+
+bench-speed: setup  ## Speed and memory on two cores against the published way; csv in build
+	$(PYTHON) benchmarks/speed.py $(SCENES)
 
 lint: setup  ## Check format, style and security
 	.venv/bin/ruff check .

@@ -126,6 +126,11 @@ class TilePlace:
     cols: tuple[int, int]
     strip: bool
 
+    def cut(self, image: torch.Tensor, scale: int = 1) -> torch.Tensor:
+        """The tile of an image (..., H, W) whose pixels are ``scale`` PAN pixels wide."""
+        row, col, size = self.row // scale, self.col // scale, TILE // scale
+        return image[..., row : row + size, col : col + size]
+
 
 def tile_places(height: int, width: int) -> list[TilePlace]:
     """Tiles at every 16th pixel with their centres, then a strip of tiles along each side.
@@ -178,7 +183,7 @@ def ssdiff_image(
     for start in range(0, len(places), batch):
         some = places[start : start + batch]
         tiles = [
-            torch.cat([_cut(image, place, scale) for place in some])
+            torch.cat([place.cut(image, scale) for place in some])
             for image, scale in ((guide, 1), (ms, ratio), (lms, 1))
         ]
         noise = torch.randn(tiles[2].shape, generator=generator).to(lms.device)
@@ -193,8 +198,3 @@ def ssdiff_image(
             count[place.strip][here] += 1
     inside, border = (t / n for t, n in zip(total, count))
     return torch.where(count[1] > 0, border, inside)
-
-
-def _cut(image: torch.Tensor, place: TilePlace, scale: int) -> torch.Tensor:
-    row, col, size = place.row // scale, place.col // scale, TILE // scale
-    return image[..., row : row + size, col : col + size]
