@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 LOOK_AHEAD_BYTES = 1 << 24
 """Strips that are read ahead where fewer would do to keep the executor busy."""
 
+CACHE_BYTES = 1 << 19
+"""What is converted at once; half of a processor core's second cache."""
+
 
 def run_plan(
     plan: FusePlan,
@@ -220,16 +223,18 @@ class _RowWriter:
             results: first tile and results of each piece that was computed, in any order.
         """
         rows = self._rows(strip)
-        images = [
-            self._blended(strip, results, blender, rows, spread=number > 0)
+        blended = [
+            self._blended(strip, results, blender, "spread" if number else "residual")
             for number, blender in enumerate(self.blenders)
         ]
         if rows.start == rows.stop:
             return
-        valid = strip.slabs[0].valid[rows, self._cols()]
         stored = [
-            mosaic.write(self.next_row, image, valid) for mosaic, image in zip(self.mosaics, images)
+            self._stored(strip, rows, mosaic, image, residual=not number)
+            for number, (mosaic, image) in enumerate(zip(self.mosaics, blended))
         ]
+        for mosaic, block in zip(self.mosaics, stored):
+            mosaic.restore(self.next_row, block)
         if self.side_file is not None:
             self.side_file.add(self.next_row, stored)
         self.next_row += rows.stop - rows.start
@@ -250,24 +255,37 @@ class _RowWriter:
         strip: Strip,
         results: list[tuple[int, FusedTiles]],
         blender: RowBlender,
-        rows: slice,
-        spread: bool,
-    ) -> np.ndarray:
-        """Finished rows of the fused image or of the samples' spread, (C, h, W), bands in the scene's order."""
-        plan, cols = self.plan, self._cols()
-        values = np.zeros(
-            (plan.scene.ms_bands, rows.stop - rows.start, plan.window.width), np.float32
-        )
+        image: str,
+    ) -> np.ndarray | None:
+        """Rows that no later strip can touch at scene scale, (C, h, W); None where no pixel is wanted."""
         if not strip.wanted.size:
             blender.skip()
-            return values
-        pieces = _in_order(plan, results, "spread" if spread else "residual")
-        finished = blender.add(blend_columns(pieces, plan.tiles.cols.margin))
-        for channel, band in enumerate(plan.bands.order):
-            np.multiply(finished[channel, rows, cols], plan.ms_scale[band], out=values[band])
-        if not spread:
-            values += strip.slabs[0].pixels.lms[:, rows, cols]
-        return values
+            return None
+        pieces = _in_order(self.plan, results, image)
+        return blender.add(blend_columns(pieces, self.plan.tiles.cols.margin))
+
+    def _stored(
+        self, strip: Strip, rows: slice, mosaic: Mosaic, blended: np.ndarray | None, residual: bool
+    ) -> np.ndarray:
+        """Rows of the fused image or of the samples' spread as the file holds them, bands in the scene's order."""
+        plan, cols, upper = self.plan, self._cols(), strip.slabs[0]
+        bands, height, width = plan.scene.ms_bands, rows.stop - rows.start, plan.window.width
+        stored = np.empty((bands, height, width), mosaic.layout.dtype)
+        # A few rows at a time stay in the processor's cache from one step to the next.
+        step = max(1, CACHE_BYTES // (bands * width * 4))
+        values = np.zeros((bands, step, width), np.float32)
+        for start in range(rows.start, rows.stop, step):
+            part = slice(start, min(start + step, rows.stop))
+            block = values[:, : part.stop - part.start]
+            if blended is not None:
+                for channel, band in enumerate(plan.bands.order):
+                    fine = blended[channel, part, cols]
+                    np.multiply(fine, plan.ms_scale[band], out=block[band])
+                if residual:
+                    block += upper.pixels.lms[:, part, cols]
+            at = start - rows.start
+            stored[:, at : at + block.shape[1]] = mosaic.stored(block, upper.valid[part, cols])
+        return stored
 
 
 def _in_order(

@@ -21,17 +21,17 @@ def cubic_kernel(distance: np.ndarray) -> np.ndarray:
 
 
 def cubic_taps(
-    positions: np.ndarray, size: int, stretch: float = 1.0
+    positions: np.ndarray, size: int | None, stretch: float = 1.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """The source samples, and their weights, that make up samples at the given positions.
 
     Args:
         positions: target positions in source samples, sample centres being whole numbers, shape (n,).
-        size: number of source samples; taps beyond the ends use the edge sample.
+        size: number of source samples, taps beyond the ends use the edge sample; None for a source without ends.
         stretch: widens the kernel, for targets coarser than the source by that factor (antialiasing); at least 1.
 
     Returns:
-        Taps int64 (n, k) in 0 .. size - 1 and weights float64 (n, k), each row summing to 1; a position on a whole number
+        Taps int64 (n, k) in 0 .. size - 1, if there is a size, and weights float64 (n, k), each row summing to 1; a position on a whole number
         gives that sample all the weight.
     """
     positions = np.asarray(positions, dtype=np.float64)
@@ -39,7 +39,7 @@ def cubic_taps(
     taps = np.floor(positions).astype(np.int64)[:, None] + np.arange(1 - reach, reach + 1)
     weights = cubic_kernel((taps - positions[:, None]) / stretch)
     weights /= weights.sum(axis=1, keepdims=True)
-    return np.clip(taps, 0, size - 1), weights
+    return taps if size is None else np.clip(taps, 0, size - 1), weights
 
 
 def cubic_matrix(positions: np.ndarray, size: int, stretch: float = 1.0) -> np.ndarray:

@@ -7,12 +7,18 @@ numbers, never of a window, so a pixel gets the same value whatever window asks 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..resampling import cubic_taps
+
 SNAP = 0.01
 """MS pixels of misfit that are taken for rounding in the georeference rather than for a real shift."""
+
+CACHED_VALUES = 1 << 15
+"""Numbers of an array that fits into the processor's cache together with a few others."""
 
 TIE = 1e-6
 """Part of a pixel by which positions on a pixel's very edge are pushed to one side, so that rounding cannot."""
@@ -101,45 +107,98 @@ def align_axis(
     return AxisAlignment(pan_size, ms_size, ratio, scale, offset, phase, shift)
 
 
-def interpolate(
-    source: np.ndarray,
-    rows: tuple[np.ndarray, np.ndarray],
-    cols: tuple[np.ndarray, np.ndarray],
-) -> np.ndarray:
+@dataclass(frozen=True)
+class AxisTaps:
+    """What each of a row of targets is made of, along one axis.
+
+    Attributes:
+        taps: source samples, int64 (n, k).
+        weights: of the taps, float64 (n, k).
+        period: after so many targets the same weights come again, one source sample further; 0 if they never do.
+    """
+
+    taps: np.ndarray
+    weights: np.ndarray
+    period: int = 0
+
+    @classmethod
+    def of(cls, positions: np.ndarray, stretch: float = 1.0, period: int = 0) -> AxisTaps:
+        """Cubic taps of targets at source positions; ``period`` is what may turn out to be one."""
+        taps, weights = cubic_taps(positions, None, stretch)
+        repeats = (
+            period > 0
+            and len(taps) % period == 0
+            and np.array_equal(taps[period:], taps[:-period] + 1)
+            and np.array_equal(weights[period:], weights[:-period])
+        )
+        return cls(taps, weights, period if repeats else 0)
+
+    @property
+    def reach(self) -> np.ndarray:
+        """All source samples from the first to the last, in order."""
+        return np.arange(self.taps.min(), self.taps.max() + 1)
+
+
+def interpolate(source: np.ndarray, rows: AxisTaps, cols: AxisTaps) -> np.ndarray:
     """Weigh the taps of a separable interpolation, in an order that no window can change.
 
     Matrix products round differently for different shapes, so the taps are summed one by one in float64.
 
     Args:
-        source: bands (C, h, w).
-        rows: taps into h and weights, each (H, k).
-        cols: taps into w and weights, each (W, k).
+        source: bands (C, h, w), from the first to the last sample that the taps reach.
+        rows: taps into h.
+        cols: taps into w.
 
     Returns:
         float32 (C, H, W).
     """
-    row_taps, row_weights = rows
-    col_taps = np.ascontiguousarray(cols[0].T)
-    col_weights = np.ascontiguousarray(cols[1].T)
-    width = col_taps.shape[1]
-    target = np.empty((source.shape[0], len(row_taps), width), np.float32)
-    # One line at a time through the same buffers: lines stay in the cache, which is worth a factor of six.
-    across = np.empty((source.shape[1], width))
-    line = np.empty(width)
-    part = np.empty(width)
+    width = len(cols.taps)
+    target = np.empty((len(source), len(rows.taps), width), np.float32)
+    # A few columns at a time stay in the processor's cache from one step to the next.
+    lines = source.shape[1] if rows.period else rows.taps.shape[1]
+    step = max(1, CACHED_VALUES // lines // max(cols.period, 1)) * max(cols.period, 1)
+    row_taps, col_taps = rows.taps - rows.taps.min(), cols.taps - cols.taps.min()
     for band, result in zip(source, target):
-        for values, wide in zip(band.astype(np.float64), across):
-            # A mode other than "raise" lets take write into the buffer; all taps are inside.
-            np.take(values, col_taps[0], out=wide, mode="clip")
-            wide *= col_weights[0]
-            for taps, weights in zip(col_taps[1:], col_weights[1:]):
-                np.take(values, taps, out=part, mode="clip")
-                part *= weights
-                wide += part
-        for row, (taps, weights) in enumerate(zip(row_taps, row_weights)):
-            np.multiply(across[taps[0]], weights[0], out=line)
-            for tap, weight in zip(taps[1:], weights[1:]):
-                np.multiply(across[tap], weight, out=part)
-                np.add(line, part, out=line)
-            result[row] = line
+        values = band.astype(np.float64)
+        for start in range(0, width, step):
+            part = slice(start, min(start + step, width))
+            across = _across(values, col_taps[part], cols.weights[part], cols.period)
+            _down(across, row_taps, rows.weights, rows.period, result[:, part])
     return target
+
+
+def _across(values: np.ndarray, taps: np.ndarray, weights: np.ndarray, period: int) -> np.ndarray:
+    """Interpolate along the second axis, (h, n)."""
+    across = np.empty((len(values), len(taps)))
+    if not period:
+        _weigh([values.take(tap, axis=1) for tap in taps.T], weights.T, across)
+        return across
+    count = len(taps) // period
+    for phase in range(period):
+        parts = [values[:, tap : tap + count] for tap in taps[phase]]
+        _weigh(parts, weights[phase], across[:, phase::period])
+    return across
+
+
+def _down(
+    across: np.ndarray, taps: np.ndarray, weights: np.ndarray, period: int, target: np.ndarray
+) -> None:
+    """Interpolate along the first axis into ``target`` (H, n)."""
+    if not period:
+        for line, line_taps, line_weights in zip(target, taps, weights):
+            _weigh([across[tap] for tap in line_taps], line_weights, line)
+        return
+    count = len(taps) // period
+    for phase in range(period):
+        parts = [across[tap : tap + count] for tap in taps[phase]]
+        _weigh(parts, weights[phase], target[phase::period])
+
+
+def _weigh(parts: Sequence[np.ndarray], weights: np.ndarray, target: np.ndarray) -> None:
+    """The weighted sum, from the first part to the last."""
+    total = parts[0] * weights[0]
+    product = np.empty_like(total)
+    for part, weight in zip(parts[1:], weights[1:]):
+        np.multiply(part, weight, out=product)
+        total += product
+    target[...] = total

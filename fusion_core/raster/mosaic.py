@@ -175,12 +175,12 @@ class Mosaic:
         self._require_next(row, block)
         if valid.shape != block.shape[1:]:
             raise ValueError(f"{valid.shape} pixels are valid of {block.shape}")
-        stored = self._stored(block, valid)
+        stored = self.stored(block, valid)
         self._add(stored)
         return stored
 
     def restore(self, row: int, stored: np.ndarray) -> None:
-        """Add rows that ``write`` of an earlier run returned; they must come in order, without gaps.
+        """Add rows as ``stored`` gives them; they must come in order, without gaps.
 
         Args:
             row: first row, counted from the window's first.
@@ -217,22 +217,30 @@ class Mosaic:
             if at + count == self._buffer.shape[1] or self._next_row == self._window.height:
                 self._flush(self._next_row - at - count, at + count)
 
-    def _stored(self, block: np.ndarray, valid: np.ndarray) -> np.ndarray:
-        """Pixels as the file holds them."""
-        valid = valid & np.isfinite(block).all(axis=0)
-        if self._dtype.kind == "f":
-            limits = np.finfo(self._dtype)
-            stored = np.clip(block, limits.min, limits.max).astype(self._dtype)
+    def stored(self, block: np.ndarray, valid: np.ndarray) -> np.ndarray:
+        """Pixels as the file holds them; fastest where the block fits into the processor's cache.
+
+        Args:
+            block: values in digital numbers, float (C, h, W); rounded and clipped to the pixel type.
+            valid: bool (h, W); pixels that are not, or whose values are not finite, get nodata.
+
+        Returns:
+            Pixels of the output's type, (C, h, W).
+        """
+        # Not a number passes through both.
+        low, high = (float(np.rint(limit)) for limit in (block.min(), block.max()))
+        if np.isfinite(low) and np.isfinite(high):
+            stored = _cast(block, self._dtype, low, high)
         else:
-            stored = _rounded(block, self._dtype)
-        if self.nodata is None:
-            stored[:, ~valid] = 0
-            return stored
-        nodata = self._dtype.type(self.nodata)
-        if np.isfinite(nodata):
-            clash, instead = _neighbour(stored, nodata)
-            stored[clash] = instead
-        stored[:, ~valid] = nodata
+            valid = valid & np.isfinite(block).all(axis=0)
+            stored = _converted(block, self._dtype)
+        if self.nodata is not None and np.isfinite(self.nodata):
+            reach = 1 + 1e-5 * abs(self.nodata)
+            if not (low - reach > self.nodata or high + reach < self.nodata):
+                clash, instead = _neighbour(stored, self._dtype.type(self.nodata))
+                stored[clash] = instead
+        if not valid.all():
+            stored[:, ~valid] = 0 if self.nodata is None else self._dtype.type(self.nodata)
         return stored
 
     def _flush(self, first_row: int, count: int) -> None:
@@ -255,6 +263,9 @@ class Mosaic:
                     )
                     if messages.failures:
                         break
+                # GDAL's cache would otherwise fill up and write later, while nothing else is left to do.
+                for number in numbers:
+                    self._dataset.GetRasterBand(number).FlushCache()
         except FusionError:
             self.discard()
             raise
@@ -347,6 +358,22 @@ def _output_nodata(nodata: float | None, dtype: np.dtype, may_lack: bool) -> flo
     if not may_lack:
         return None
     return float("nan") if dtype.kind == "f" else 0.0
+
+
+def _cast(block: np.ndarray, dtype: np.dtype, low: float, high: float) -> np.ndarray:
+    """Finite values as pixels, in few passes where none has to be clipped; their bounds are rounded."""
+    limits = np.iinfo(dtype) if dtype.kind != "f" else np.finfo(dtype)
+    if dtype.itemsize > 2 and dtype.kind != "f" or low < limits.min or high > limits.max:
+        return _converted(block, dtype)
+    return (block if dtype.kind == "f" else np.rint(block)).astype(dtype)
+
+
+def _converted(block: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Any values as pixels."""
+    if dtype.kind != "f":
+        return _rounded(block, dtype)
+    limits = np.finfo(dtype)
+    return np.clip(block, limits.min, limits.max).astype(dtype)
 
 
 def _rounded(block: np.ndarray, dtype: np.dtype) -> np.ndarray:

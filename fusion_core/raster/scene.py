@@ -10,8 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from ..errors import FusionError
-from ..resampling import cubic_taps
-from .alignment import AxisAlignment, interpolate
+from .alignment import AxisAlignment, AxisTaps, interpolate
 from .filling import fill_invalid
 from .georeference import (
     Geotransform,
@@ -112,7 +111,7 @@ class Scene:
             pan.may_have_invalid or ms.may_have_invalid or self._ms is not self._original
         )
         self.files = pan.files | ms.files
-        self._last_columns: tuple[tuple[int, int], _AxisTaps] | None = None
+        self._last_columns: tuple[tuple[int, int], _Pixels] | None = None
 
     @classmethod
     def open(
@@ -203,11 +202,11 @@ class Scene:
             number % self.ratio for number in (*corner, window.height, window.width)
         ):
             raise ValueError(f"{window} is not on whole coarse pixels of phase {self.phase}")
-        rows = _axis_taps(self._rows, window.row, window.bottom)
+        rows = _pixels(self._rows, window.row, window.bottom)
         columns = (window.col, window.right)
         if self._last_columns is None or self._last_columns[0] != columns:
             # Strips below each other have the same columns.
-            self._last_columns = (columns, _axis_taps(self._cols, *columns))
+            self._last_columns = (columns, _pixels(self._cols, *columns))
         return PendingWindow(self, rows, self._last_columns[1])
 
     def ms_pixels(self, window: Window) -> tuple[np.ndarray, tuple[float, float]]:
@@ -295,15 +294,15 @@ class PendingWindow:
         valid: whether PAN and the MS pixel underneath both hold data, bool (H, W).
     """
 
-    def __init__(self, scene: Scene, rows: _AxisTaps, cols: _AxisTaps) -> None:
+    def __init__(self, scene: Scene, rows: _Pixels, cols: _Pixels) -> None:
         """Use ``Scene.begin``."""
         self._scene, self._rows, self._cols = scene, rows, cols
         self._pan = _Region.read(scene._pan, rows.pan, cols.pan)
         self._ms = _Region.read(scene._ms, rows.ms, cols.ms)
         overlap = scene.overlap
         inside = (
-            (rows.pixels >= overlap.row) & (rows.pixels < overlap.bottom),
-            (cols.pixels >= overlap.col) & (cols.pixels < overlap.right),
+            (rows.numbers >= overlap.row) & (rows.numbers < overlap.bottom),
+            (cols.numbers >= overlap.col) & (cols.numbers < overlap.right),
         )
         self.valid = inside[0][:, None] & inside[1]
         for region, owners in (
@@ -327,23 +326,26 @@ class PendingWindow:
                         fill_invalid(
                             region.values[band], region.valid[band], FILL_RADIUS, float(far)
                         )
-        fine, coarse = (
-            [
-                (taps - first, weights)
-                for (taps, weights), first in zip(pair, (ms.window.row, ms.window.col))
-            ]
-            for pair in ((rows.fine, cols.fine), (rows.coarse, cols.coarse))
-        )
         if scene._rows.shift is not None and scene._cols.shift is not None:
-            low = ms.at(ms.values, rows.coarse[0][:, 0], cols.coarse[0][:, 0])
+            low = ms.at(ms.values, rows.same, cols.same)
         else:
-            low = interpolate(ms.values, *coarse)
+            low = self._interpolated(rows.coarse, cols.coarse)
         return SceneWindow(
             pan=self._pan.at(self._pan.values, rows.pan, cols.pan),
             ms=low,
-            lms=interpolate(ms.values, *fine),
+            lms=self._interpolated(rows.fine, cols.fine),
             valid=self.valid,
         )
+
+    def _interpolated(self, rows: AxisTaps, cols: AxisTaps) -> np.ndarray:
+        """MS at the targets of taps; beyond the raster its edge goes on."""
+        ms, stack = self._ms, self._scene._ms
+        source = ms.at(
+            ms.values,
+            np.clip(rows.reach, 0, stack.rows - 1),
+            np.clip(cols.reach, 0, stack.cols - 1),
+        )
+        return interpolate(source, rows, cols)
 
 
 @dataclass(frozen=True)
@@ -384,48 +386,46 @@ def _counts_up(numbers: np.ndarray) -> bool:
 
 
 @dataclass(frozen=True)
-class _AxisTaps:
-    """What some PAN pixels along one axis are made of.
+class _Pixels:
+    """PAN pixels along one axis, and what they are made of.
 
     Attributes:
-        pixels: numbers of the PAN pixels, (n,).
+        numbers: of the PAN pixels, (n,).
         pan: the same, those outside the raster replaced by its edge.
         owners: MS pixels that hold them, clipped likewise.
-        fine: taps (n, k) into MS and weights of the PAN pixels.
-        coarse: taps and weights of the coarse pixels that hold them.
-        ms: first and last MS pixel of all these.
+        same: MS pixels that are the coarse pixels that hold them, clipped likewise; None where the grids do not coincide.
+        fine: taps into MS of the PAN pixels.
+        coarse: taps into MS of the coarse pixels that hold them.
+        ms: MS pixels from the first to the last of all these, clipped likewise.
     """
 
-    pixels: np.ndarray
+    numbers: np.ndarray
     pan: np.ndarray
     owners: np.ndarray
-    fine: tuple[np.ndarray, np.ndarray]
-    coarse: tuple[np.ndarray, np.ndarray]
+    same: np.ndarray | None
+    fine: AxisTaps
+    coarse: AxisTaps
     ms: np.ndarray
 
 
-def _axis_taps(axis: AxisAlignment, start: int, stop: int) -> _AxisTaps:
-    """Of the PAN pixels from ``start`` up to ``stop``."""
-    pixels = np.arange(start, stop)
-    owners = np.clip(axis.ms_pixels(pixels), 0, axis.ms_size - 1)
-    fine = cubic_taps(axis.ms_positions(pixels), axis.ms_size)
-    coarse = _coarse_taps(axis, pixels)
-    used = (owners, fine[0], coarse[0])
-    return _AxisTaps(
-        pixels,
-        np.clip(pixels, 0, axis.pan_size - 1),
-        owners,
-        fine,
-        coarse,
-        np.array([min(part.min() for part in used), max(part.max() for part in used)]),
+def _pixels(axis: AxisAlignment, start: int, stop: int) -> _Pixels:
+    """The PAN pixels from ``start`` up to ``stop``."""
+    numbers = np.arange(start, stop)
+    first = (start - axis.phase) // axis.ratio
+    coarse = np.arange(first, first + len(numbers) // axis.ratio)
+    last = axis.ms_size - 1
+    owners = np.clip(axis.ms_pixels(numbers), 0, last)
+    fine = AxisTaps.of(axis.ms_positions(numbers), period=axis.ratio)
+    low = AxisTaps.of(axis.coarse_ms_positions(coarse), axis.stretch, period=1)
+    same = None if axis.shift is None else np.clip(coarse + axis.shift, 0, last)
+    ends = [owners.min(), fine.taps.min(), low.taps.min(), owners.max(), fine.taps.max()]
+    ends = np.clip([*ends, low.taps.max()], 0, last)
+    return _Pixels(
+        numbers=numbers,
+        pan=np.clip(numbers, 0, axis.pan_size - 1),
+        owners=owners,
+        same=same,
+        fine=fine,
+        coarse=low,
+        ms=np.arange(ends.min(), ends.max() + 1),
     )
-
-
-def _coarse_taps(axis: AxisAlignment, pan_pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Taps (n, k) into MS and weights of the coarse pixels that hold the PAN pixels."""
-    first = (int(pan_pixels[0]) - axis.phase) // axis.ratio
-    coarse = np.arange(first, first + len(pan_pixels) // axis.ratio)
-    if axis.shift is not None:
-        taps = np.clip(coarse + axis.shift, 0, axis.ms_size - 1)[:, None]
-        return taps, np.ones(taps.shape)
-    return cubic_taps(axis.coarse_ms_positions(coarse), axis.ms_size, axis.stretch)

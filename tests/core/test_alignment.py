@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fusion_core.raster.alignment import align_axis, interpolate
+from fusion_core.raster.alignment import AxisTaps, align_axis, interpolate
 from fusion_core.resampling import cubic_matrix, cubic_taps
 
 
@@ -23,9 +23,28 @@ def test_interpolate_is_the_matrix_product():
     source = rng.random((3, 9, 11)).astype(np.float32)
     rows, cols = np.linspace(0, 8, 20), np.linspace(-1, 11, 30)
     expected = cubic_matrix(rows, 9) @ source @ cubic_matrix(cols, 11).T
-    found = interpolate(source, cubic_taps(rows, 9), cubic_taps(cols, 11))
+    taps = [AxisTaps.of(positions) for positions in (rows, cols)]
+    around = [np.clip(axis.reach, 0, size - 1) for axis, size in zip(taps, (9, 11))]
+    found = interpolate(source[:, around[0][:, None], around[1]], *taps)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("start", [-8, 0, 4, 4000])
+@pytest.mark.parametrize("ratio", [2, 4])
+def test_weights_that_repeat_give_the_same_bits(start, ratio):
+    axis = align_axis(5000 * ratio, 5000, 1 / ratio, 0.0, ratio)
+    rows, cols = (axis.ms_positions(np.arange(start, start + n * ratio)) for n in (7, 30))
+    taps = [AxisTaps.of(positions, period=ratio) for positions in (rows, cols)]
+    assert [axis.period for axis in taps] == [ratio, ratio]
+    sizes = [len(axis.reach) for axis in taps]
+    source = np.random.default_rng(0).random((2, *sizes)).astype(np.float32)
+    plain = [AxisTaps(axis.taps, axis.weights) for axis in taps]
+    np.testing.assert_array_equal(interpolate(source, *taps), interpolate(source, *plain))
+
+
+def test_weights_that_only_nearly_repeat_are_not_taken_to():
+    assert AxisTaps.of(np.arange(0.1, 1000, 0.25), period=4).period == 0
 
 
 def test_block_aligned():
