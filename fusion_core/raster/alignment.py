@@ -134,9 +134,9 @@ class AxisTaps:
         return cls(taps, weights, period if repeats else 0)
 
     @property
-    def reach(self) -> np.ndarray:
-        """All source samples from the first to the last, in order."""
-        return np.arange(self.taps.min(), self.taps.max() + 1)
+    def reach(self) -> range:
+        """All source samples from the first to the last."""
+        return range(int(self.taps.min()), int(self.taps.max()) + 1)
 
 
 def interpolate(source: np.ndarray, rows: AxisTaps, cols: AxisTaps) -> np.ndarray:

@@ -245,21 +245,24 @@ class Mosaic:
 
     def _flush(self, first_row: int, count: int) -> None:
         """Write the gathered rows, all bands of a block together."""
-        bands, _, width = self._buffer.shape
-        gdal_type = GDAL_TYPES[self._dtype.name]
+        bands, rows, width = self._buffer.shape
+        gdal_type, pixel = GDAL_TYPES[self._dtype.name], self._dtype.itemsize
         numbers = list(range(1, bands + 1))
+        pixels = self._buffer.reshape(-1)
         try:
             with gdal_errors_as(self._problem()) as messages:
                 for col in range(0, width, self._block_width):
-                    part = self._buffer[:, :count, col : col + self._block_width]
                     self._dataset.WriteRaster(
                         col,
                         first_row,
-                        part.shape[2],
+                        min(self._block_width, width - col),
                         count,
-                        np.ascontiguousarray(part).data,
+                        pixels[col:].data,
                         buf_type=gdal_type,
                         band_list=numbers,
+                        buf_pixel_space=pixel,
+                        buf_line_space=pixel * width,
+                        buf_band_space=pixel * width * rows,
                     )
                     if messages.failures:
                         break

@@ -296,21 +296,26 @@ class PendingWindow:
 
     def __init__(self, scene: Scene, rows: _Pixels, cols: _Pixels) -> None:
         """Use ``Scene.begin``."""
+        window = Window(
+            rows.numbers.start, cols.numbers.start, len(rows.numbers), len(cols.numbers)
+        )
         self._scene, self._rows, self._cols = scene, rows, cols
         self._pan = _Region.read(scene._pan, rows.pan, cols.pan)
         self._ms = _Region.read(scene._ms, rows.ms, cols.ms)
         overlap = scene.overlap
-        inside = (
-            (rows.numbers >= overlap.row) & (rows.numbers < overlap.bottom),
-            (cols.numbers >= overlap.col) & (cols.numbers < overlap.right),
-        )
-        self.valid = inside[0][:, None] & inside[1]
+        self.valid = np.zeros((len(rows.numbers), len(cols.numbers)), bool)
+        covered = overlap.intersect(window)
+        self.valid[covered.slices_in(window)] = True
         for region, owners in (
             (self._pan, (rows.pan, cols.pan)),
             (self._ms, (rows.owners, cols.owners)),
         ):
             if region.valid is not None:
-                self.valid &= region.at(region.valid.all(axis=0)[None], *owners)[0]
+                rows_there, cols_there = (
+                    numbers - first
+                    for numbers, first in zip(owners, (region.window.row, region.window.col))
+                )
+                self.valid &= region.valid.all(axis=0)[np.ix_(rows_there, cols_there)]
 
     def complete(self) -> SceneWindow:
         """Fill what is invalid from its surroundings and interpolate MS; once only.
@@ -327,11 +332,11 @@ class PendingWindow:
                             region.values[band], region.valid[band], FILL_RADIUS, float(far)
                         )
         if scene._rows.shift is not None and scene._cols.shift is not None:
-            low = ms.at(ms.values, rows.same, cols.same)
+            low = ms.around(ms.values, rows.same, cols.same)
         else:
             low = self._interpolated(rows.coarse, cols.coarse)
         return SceneWindow(
-            pan=self._pan.at(self._pan.values, rows.pan, cols.pan),
+            pan=self._pan.around(self._pan.values, rows.numbers, cols.numbers),
             ms=low,
             lms=self._interpolated(rows.fine, cols.fine),
             valid=self.valid,
@@ -339,13 +344,7 @@ class PendingWindow:
 
     def _interpolated(self, rows: AxisTaps, cols: AxisTaps) -> np.ndarray:
         """MS at the targets of taps; beyond the raster its edge goes on."""
-        ms, stack = self._ms, self._scene._ms
-        source = ms.at(
-            ms.values,
-            np.clip(rows.reach, 0, stack.rows - 1),
-            np.clip(cols.reach, 0, stack.cols - 1),
-        )
-        return interpolate(source, rows, cols)
+        return interpolate(self._ms.around(self._ms.values, rows.reach, cols.reach), rows, cols)
 
 
 @dataclass(frozen=True)
@@ -373,16 +372,22 @@ class _Region:
             region = region.grown(FILL_RADIUS).intersect(Window(0, 0, stack.rows, stack.cols))
         return cls(*stack.read(region), region)
 
-    def at(self, values: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
-        """Values (C, h, w) of the region at rows and columns of the raster; no copy where that is all of them."""
-        rows, cols = rows - self.window.row, cols - self.window.col
-        if _counts_up(rows) and _counts_up(cols):
-            return values[:, rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-        return values[(slice(None), *np.ix_(rows, cols))]
+    def around(self, values: np.ndarray, rows: range, cols: range) -> np.ndarray:
+        """Values (C, h, w) of the region at rows and columns that may lie outside the raster, where its edge goes on."""
+        window = self.window
+        inside, outside = zip(
+            _inside(rows, window.row, window.height), _inside(cols, window.col, window.width)
+        )
+        part = values[(slice(None), *inside)]
+        return np.pad(part, ((0, 0), *outside), "edge") if any(map(any, outside)) else part
 
 
-def _counts_up(numbers: np.ndarray) -> bool:
-    return bool((np.diff(numbers) == 1).all())
+def _inside(wanted: range, first: int, length: int) -> tuple[slice, tuple[int, int]]:
+    """Of some numbers those in ``first .. first + length - 1``, the nearest if none is, and how many lie on each side."""
+    start, stop = wanted.start - first, wanted.stop - first
+    inside = slice(min(max(start, 0), length - 1), max(min(stop, length), 1))
+    most = len(wanted) - 1
+    return inside, (min(max(-start, 0), most), min(max(stop - length, 0), most))
 
 
 @dataclass(frozen=True)
@@ -390,19 +395,19 @@ class _Pixels:
     """PAN pixels along one axis, and what they are made of.
 
     Attributes:
-        numbers: of the PAN pixels, (n,).
-        pan: the same, those outside the raster replaced by its edge.
-        owners: MS pixels that hold them, clipped likewise.
-        same: MS pixels that are the coarse pixels that hold them, clipped likewise; None where the grids do not coincide.
+        numbers: of the PAN pixels, which may lie outside the raster.
+        pan: the same, those outside the raster replaced by its edge, (n,).
+        owners: MS pixels that hold them, clipped likewise, (n,).
+        same: MS pixels that are the coarse pixels that hold them; None where the grids do not coincide.
         fine: taps into MS of the PAN pixels.
         coarse: taps into MS of the coarse pixels that hold them.
-        ms: MS pixels from the first to the last of all these, clipped likewise.
+        ms: first and last MS pixel of all these, clipped likewise.
     """
 
-    numbers: np.ndarray
+    numbers: range
     pan: np.ndarray
     owners: np.ndarray
-    same: np.ndarray | None
+    same: range | None
     fine: AxisTaps
     coarse: AxisTaps
     ms: np.ndarray
@@ -413,19 +418,19 @@ def _pixels(axis: AxisAlignment, start: int, stop: int) -> _Pixels:
     numbers = np.arange(start, stop)
     first = (start - axis.phase) // axis.ratio
     coarse = np.arange(first, first + len(numbers) // axis.ratio)
+    same = None if axis.shift is None else range(first + axis.shift, coarse[-1] + 1 + axis.shift)
     last = axis.ms_size - 1
     owners = np.clip(axis.ms_pixels(numbers), 0, last)
     fine = AxisTaps.of(axis.ms_positions(numbers), period=axis.ratio)
     low = AxisTaps.of(axis.coarse_ms_positions(coarse), axis.stretch, period=1)
-    same = None if axis.shift is None else np.clip(coarse + axis.shift, 0, last)
     ends = [owners.min(), fine.taps.min(), low.taps.min(), owners.max(), fine.taps.max()]
     ends = np.clip([*ends, low.taps.max()], 0, last)
     return _Pixels(
-        numbers=numbers,
+        numbers=range(start, stop),
         pan=np.clip(numbers, 0, axis.pan_size - 1),
         owners=owners,
         same=same,
         fine=fine,
         coarse=low,
-        ms=np.arange(ends.min(), ends.max() + 1),
+        ms=np.array([ends.min(), ends.max()]),
     )
