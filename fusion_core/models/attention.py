@@ -86,7 +86,7 @@ def _by_kernel(
 
 
 def _kernel() -> Callable[..., None] | None:
-    """The kernel, None where llvmlite is not installed."""
+    """The kernel, None where llvmlite is not installed or knows no code for this processor."""
     with _COMPILING:
         return _compiled()
 
@@ -95,6 +95,7 @@ def _kernel() -> Callable[..., None] | None:
 def _compiled() -> Callable[..., None] | None:
     try:
         from .attention_kernel import compiled_attention
-    except ImportError:
+
+        return compiled_attention()
+    except (ImportError, OSError, RuntimeError):
         return None
-    return compiled_attention()

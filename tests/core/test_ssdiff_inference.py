@@ -200,6 +200,44 @@ def test_not_a_number_stays_visible(attention_code):
         assert torch.isnan(gather_and_mix(*given, mixing)).any()
 
 
+@pytest.mark.parametrize("threads", [2, 3, 50])
+def test_attention_is_the_same_on_several_threads(threads):
+    pytest.importorskip("llvmlite")
+    tokens = torch.randn(3, 150, 32)
+    mixing = torch.randn(3, 2, 16, 16)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = gather_and_mix(tokens, tokens, tokens, mixing)
+        torch.set_num_threads(threads)
+        shared_out = gather_and_mix(tokens, tokens, tokens, mixing)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(alone, shared_out)
+
+
+@torch.inference_mode()
+def test_step_never_looks_at_values():
+    """As a CUDA graph needs it: on tensors without values every shape is still known."""
+    form = fill(create_model("ssdiff", 4, width=16), 2).inference_form().to("meta")
+    given = (image.to("meta") for image in tiles(4, 32, 32, batch=2))
+    x_t = torch.empty(2, 4, 32, 32, device="meta")
+    answer = form.step(x_t, form.time_table([3])[0], form.prepare(*given))
+    assert answer.shape == x_t.shape
+    assert attention_in_use(answer.device) == "PyTorch"
+
+
+def test_processor_that_llvm_does_not_know(monkeypatch):
+    kernel = pytest.importorskip("fusion_core.models.attention_kernel")
+
+    def unknown() -> None:
+        raise RuntimeError("No available targets are compatible with triple")
+
+    monkeypatch.setattr(kernel, "compiled_attention", unknown)
+    monkeypatch.setattr(attention, "_compiled", attention._compiled.__wrapped__)
+    assert attention_in_use(CPU) == "PyTorch"
+
+
 def test_llvmlite_is_optional(tmp_path):
     """Where it is not installed, PyTorch computes attention, and says so."""
     (tmp_path / "llvmlite").mkdir()
