@@ -44,10 +44,10 @@ def noise_field(
     # Chained, so that no two coordinates can compensate each other.
     state = _mix(band + _signed(_mix_int(seed & _MASK)))
     state = _mix(_mix(state + rows) + cols)
-    # Box-Muller; 1 - u keeps the logarithm's argument above zero.
-    radius = torch.sqrt(-2 * torch.log1p(-_uniform(_mix(state + _signed(_GOLDEN)))))
-    angle = 2 * math.pi * _uniform(_mix(state + _signed(2 * _GOLDEN & _MASK)))
-    return (radius * torch.cos(angle)).to(torch.float32)
+    # Box-Muller in place; 1 - u keeps the logarithm's argument above zero.
+    radius = _scaled_uniform(_mix(state + _signed(_GOLDEN)), -1).log1p_().mul_(-2).sqrt_()
+    cosine = _scaled_uniform(_mix(state + _signed(2 * _GOLDEN & _MASK)), 2 * math.pi).cos_()
+    return radius.mul_(cosine).to(torch.float32)
 
 
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -60,10 +60,10 @@ def _signed(value: int) -> int:
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
-    """The SplitMix64 finaliser on int64 bit patterns; int64 products wrap as uint64's do."""
-    x = (x ^ _shift(x, 30)) * _signed(_MULTIPLIERS[0])
-    x = (x ^ _shift(x, 27)) * _signed(_MULTIPLIERS[1])
-    return x ^ _shift(x, 31)
+    """The SplitMix64 finaliser on int64 bit patterns, in place; int64 products wrap as uint64's do."""
+    x.bitwise_xor_(_shift(x, 30)).mul_(_signed(_MULTIPLIERS[0]))
+    x.bitwise_xor_(_shift(x, 27)).mul_(_signed(_MULTIPLIERS[1]))
+    return x.bitwise_xor_(_shift(x, 31))
 
 
 def _mix_int(x: int) -> int:
@@ -74,9 +74,9 @@ def _mix_int(x: int) -> int:
 
 def _shift(x: torch.Tensor, bits: int) -> torch.Tensor:
     """Logical right shift; int64's own is arithmetic."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
-def _uniform(x: torch.Tensor) -> torch.Tensor:
-    """The upper 53 bits as float64 in [0, 1)."""
-    return _shift(x, 11).to(torch.float64) * 2.0**-53
+def _scaled_uniform(x: torch.Tensor, factor: float) -> torch.Tensor:
+    """The upper 53 bits as float64 in [0, 1), times a factor: rounded once, since powers of two are exact."""
+    return _shift(x, 11).to(torch.float64).mul_(factor * 2.0**-53)

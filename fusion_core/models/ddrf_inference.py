@@ -31,8 +31,8 @@ HEADS = ddrf.HEADS
 VECTOR = 32
 """Channels of the keys are a multiple of this: torch takes remainders one by one in a softmax over columns."""
 
-LONGEST = 1024
-"""Positions up to which an attention map is held, 16 MiB a tile in bfloat16."""
+LONGEST = 256
+"""Positions up to which holding an attention map on the CPU is faster: those of a tile of 128 pixels."""
 
 
 @dataclass
@@ -61,8 +61,11 @@ class DDRFInference(FusionNetwork):
         self._arrange()
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True):
+        before = self.dtype, self._level_bias.device
         super()._apply(fn, recurse)
-        self._arrange()
+        weight = self.trained.final_conv.block[3].weight
+        if (weight.dtype, weight.device) != before:
+            self._arrange()
         return self
 
     @torch.no_grad()
