@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint install package clean \
     bench-accuracy bench-full-resolution bench-steps bench-margins bench-pictures bench-adaptation \
-    bench-speed
+    bench-speed bench-cluster
 
 NAME := diffusion_pansharpening
 VERSION = $(shell sed -n 's/^version=//p' metadata.txt)
@@ -60,6 +60,10 @@ bench-adaptation: setup  ## Adapt models to scenes in five minutes on two cores;
 
 bench-speed: setup  ## Speed and memory on two cores against the published way; csv in build
 	$(PYTHON) benchmarks/speed.py $(SCENES)
+
+bench-cluster: setup  ## A Dask cluster here against threads of one process; how many threads it feeds
+	$(PYTHON) benchmarks/cluster.py
+	$(PYTHON) benchmarks/cluster.py --asleep 0.2
 
 lint: setup  ## Check format, style and security
 	.venv/bin/ruff check .

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Again = Callable[[int], Future]
     """Sends something anew that the cluster lost."""
 
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.02
 LOOK_SECONDS = 5
 PATIENCE_SECONDS = 60
 """How long a cluster may be without any worker, as it is while a worker restarts."""
