@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.baselines import as_delivered
+from benchmarks.eight_bands import BANDS, METHODS, shipped_model
 from benchmarks.published_jobs import planned, published_job, sample_scene
 from benchmarks.scenes import REDUCED, fits, open_scene, scene_name
-from benchmarks.timed_calls import BANDS
-from benchmarks.timed_jobs import METHODS, shipped_model
 from fusion_core.fuse import fuse
 from fusion_core.quality import assess_reduced
 from fusion_core.raster.geotiff import read_bands

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.eight_bands import BANDS, published_network, sampling_plan, shipped_model
 from benchmarks.measuring import free_memory, memory_of_process, random_tiles
-from benchmarks.published_jobs import published_network
-from benchmarks.timed_calls import BANDS, SSDIFF_TIME, TILE, fast_call, fast_form, with_threads
-from benchmarks.timed_jobs import shipped_model
-from fusion_core.execution.executor import SamplingPlan, TileBatch
+from benchmarks.timed_calls import SSDIFF_TIME, TILE, fast_call, fast_form, with_threads
+from fusion_core.execution.executor import TileBatch
 from fusion_core.execution.local import LocalExecutor
 from fusion_core.weights import load_network
 
@@ -55,20 +54,6 @@ def _batch(way: str, tiles: int, threads: int) -> Callable[[], object]:
     if way == "at once":
         form = fast_form(load_network(model), torch.float32)
         return with_threads(threads, fast_call(form, given, prepared=False))
-    card = model.card
-    executor = LocalExecutor(
-        SamplingPlan(
-            model=model.path,
-            steps=card.steps,
-            solver=card.solver,
-            grid=card.grid,
-            seed=0,
-            samples=1,
-            value_range=((-1.0, 2.0),) * BANDS,
-            device="cpu",
-            precision="auto",
-            threads=threads,
-        )
-    )
+    executor = LocalExecutor(sampling_plan(model, threads=threads))
     batch = TileBatch(guide.numpy(), ms.numpy(), lms.numpy(), np.zeros((tiles, 2), np.int64))
     return lambda: executor.run(batch, lambda count: None)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.eight_bands import detail_order, published_network
 from benchmarks.published import (
     PublishedDDRF,
     PublishedSSDiff,
@@ -24,7 +25,7 @@ from fusion_core.fuse_plan import FusePlan
 from fusion_core.raster.sample_scene_files import write_sample_scene
 from fusion_core.raster.window import Window
 from fusion_core.sample_scene import make_sample_scene
-from fusion_core.weights import ModelFile, load_network
+from fusion_core.weights import ModelFile
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,6 @@ class ScaledScene:
     lms: torch.Tensor
     limits: Limits
     window: Window
-
-
-def published_network(model: ModelFile) -> PublishedDDRF | PublishedSSDiff:
-    """The published network with a model's weights."""
-    state, card = load_network(model).state_dict(), model.card
-    if card.method == "ddrf":
-        return PublishedDDRF(state, card.ms_bands, card.guide_bands)
-    return PublishedSSDiff(state)
 
 
 def sample_scene(folder: Path, size: int, bands: int) -> tuple[str, str, str]:
@@ -112,11 +105,6 @@ def published_job(plan: FusePlan) -> np.ndarray:
     rows, cols = plan.window.slices_in(scene.window)
     back = np.argsort(plan.bands.order)
     return (image[0].numpy()[back] * plan.ms_scale)[:, rows, cols]
-
-
-def detail_order(model: ModelFile) -> str:
-    """Order of the guide's wavelet details that a DDRF was trained with."""
-    return str(model.card.options.get("detail_order", "HDV"))
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 
 import torch
 
+from benchmarks.eight_bands import BANDS
 from benchmarks.measuring import Side, alternate, median_ratio, random_network, random_tiles
 from benchmarks.published import PublishedDDRF, PublishedSSDiff, ddrf_condition
 from fusion_core.execution.device import CHUNK
 from fusion_core.models import FusionNetwork
 
-BANDS = 8
 WIDTH = 32
 TILE = 64
 BASELINE = "baseline"

@@ -8,26 +8,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.eight_bands import BANDS, METHODS, published_network, shipped_model
 from benchmarks.measuring import alternate
 from benchmarks.published import DDRF_STEPS, SSDIFF_STEPS
-from benchmarks.published_jobs import (
-    JobSample,
-    planned,
-    published_network,
-    sample_scene,
-    scaled_scene,
-)
+from benchmarks.published_jobs import JobSample, planned, sample_scene, scaled_scene
 from benchmarks.scenes import ROOT
-from benchmarks.timed_calls import BANDS, compared, with_threads
+from benchmarks.timed_calls import compared, with_threads
 from fusion_core.fuse import fuse
-from fusion_core.weights import ModelFile, find_model
-
-METHODS = {"SSDiff": "ssdiff", "DDRF": "ddrf"}
-
-
-def shipped_model(method: str) -> ModelFile:
-    """The installed model for WorldView's eight bands, which are those of the synthetic scene."""
-    return find_model(method, BANDS, 4, f"{method}-wv-8")
+from fusion_core.weights import ModelFile
 
 
 def timed_jobs(size: int, batch: int, rounds: int, threads: int) -> dict[str, dict[str, object]]:
