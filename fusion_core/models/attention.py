@@ -11,9 +11,13 @@ from functools import cache
 import torch
 import torch.nn.functional as F
 
-HEAD = 16
-"""Channels of a head."""
-SCALE = 1 / math.sqrt(HEAD)
+from .ssdiff import HEAD_WIDTH
+
+SCALE = 1 / math.sqrt(HEAD_WIDTH)
+KERNEL_TYPES = (torch.float32, torch.bfloat16)
+"""The kernel computes in float32; nothing more exact is given to it."""
+FEWEST = 16
+"""Tokens that the kernel needs."""
 _COMPILING = threading.Lock()
 
 
@@ -25,7 +29,7 @@ def attention_in_use(device: torch.device) -> str:
 def gather_and_mix(
     queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mixing: torch.Tensor
 ) -> torch.Tensor:
-    """softmax(q kᵀ / 4) v, times q mixing, for every head.
+    """softmax(q kᵀ / 4) v, times q mixing, for every head; without gradients.
 
     Args:
         queries, keys, values: tokens (B, N, C) with C a multiple of 16; head h is channels 16 h to 16 h + 15.
@@ -34,9 +38,9 @@ def gather_and_mix(
     Returns:
         (B, N, C).
     """
-    if queries.device.type == "cpu":
+    if queries.device.type == "cpu" and queries.dtype in KERNEL_TYPES:
         kernel = _kernel()
-        if kernel is not None and queries.shape[1] >= HEAD:
+        if kernel is not None and queries.shape[1] >= FEWEST:
             return _by_kernel(kernel, queries, keys, values, mixing)
     return _by_torch(queries, keys, values, mixing)
 
@@ -45,7 +49,7 @@ def _by_torch(
     queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mixing: torch.Tensor
 ) -> torch.Tensor:
     q, k, v = (
-        tokens.unflatten(2, (-1, HEAD)).transpose(1, 2) for tokens in (queries, keys, values)
+        tokens.unflatten(2, (-1, HEAD_WIDTH)).transpose(1, 2) for tokens in (queries, keys, values)
     )
     gathered = F.scaled_dot_product_attention(q, k, v, scale=SCALE)
     return (gathered * (q @ mixing)).transpose(1, 2).flatten(2)
@@ -71,11 +75,13 @@ def _by_kernel(
 
     def compute(jobs: list[tuple[int, int]]) -> None:
         for tile, head in jobs:
-            starts = [t.data_ptr() + size * (tile * t.stride(0) + head * HEAD) for t in tokens]
+            starts = [
+                t.data_ptr() + size * (tile * t.stride(0) + head * HEAD_WIDTH) for t in tokens
+            ]
             mix = mixing.data_ptr() + size * (tile * mixing.stride(0) + head * mixing.stride(1))
             kernel(*starts[:3], mix, starts[3], *rows, count, SCALE * math.log2(math.e))
 
-    jobs = [(tile, head) for tile in range(batch) for head in range(channels // HEAD)]
+    jobs = [(tile, head) for tile in range(batch) for head in range(channels // HEAD_WIDTH)]
     threads = min(torch.get_num_threads(), len(jobs))
     if threads == 1:
         compute(jobs)

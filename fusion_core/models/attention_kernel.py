@@ -17,8 +17,8 @@ from functools import cache
 
 from llvmlite import binding, ir
 
-HEAD = 16
-"""Channels of a head."""
+from .ssdiff import HEAD_WIDTH
+
 LANES = 16
 """Queries at a time; with AVX2's registers of 8 numbers it is faster than 8 at a time, too."""
 KEY_BLOCK = 128
@@ -132,9 +132,9 @@ def build_module() -> ir.Module:
     at = write.at
     logits = at.alloca(write.vector, KEY_BLOCK)
     # One channel of all queries to a register each; rows turn into registers and back by way of memory.
-    square = at.alloca(write.vector, HEAD)
+    square = at.alloca(write.vector, HEAD_WIDTH)
     numbers = at.bitcast(square, POINTER)
-    total, largest, *sums = (at.alloca(write.vector) for _ in range(2 + HEAD))
+    total, largest, *sums = (at.alloca(write.vector) for _ in range(2 + HEAD_WIDTH))
 
     def for_queries(position: ir.Value, _: list) -> list:
         # The last queries are computed again with some before them rather than fewer at a time.
@@ -142,13 +142,13 @@ def build_module() -> ir.Module:
 
         def read(lane: ir.Value, _: list) -> list:
             row = write.number(queries, at.mul(at.add(first, lane), q_row))
-            for channel in range(HEAD):
+            for channel in range(HEAD_WIDTH):
                 value = at.fmul(at.load(write.number(row, channel)), scale)
                 at.store(value, write.number(numbers, at.add(INT(channel * LANES), lane)))
             return []
 
         write.loop(INT(LANES), 1, read)
-        query = [at.load(write.number(square, channel)) for channel in range(HEAD)]
+        query = [at.load(write.number(square, channel)) for channel in range(HEAD_WIDTH)]
         for register in (total, *sums):
             at.store(write.constant(0.0), register)
         at.store(write.constant(-LARGEST), largest)
@@ -160,7 +160,7 @@ def build_module() -> ir.Module:
                 row = write.number(keys, at.mul(at.add(start, key), k_row))
                 # Two sums: the second does not wait for the first.
                 halves = [write.constant(0.0)] * 2
-                for channel in range(HEAD):
+                for channel in range(HEAD_WIDTH):
                     number = write.everywhere(at.load(write.number(row, channel)))
                     halves[channel % 2] = write.fma(query[channel], number, halves[channel % 2])
                 logit = at.fadd(*halves)
@@ -182,14 +182,14 @@ def build_module() -> ir.Module:
                 weight = at.load(write.number(logits, key))
                 row = write.number(values, at.mul(at.add(start, key), v_row))
                 results = [at.fadd(carried[0], weight)]
-                for channel in range(HEAD):
+                for channel in range(HEAD_WIDTH):
                     number = write.everywhere(at.load(write.number(row, channel)))
                     results.append(write.fma(weight, number, carried[1 + channel]))
                 return results
 
             # Every block has sums of its own: short sums round less.
             shrink = write.exp2(at.fsub(before, now))
-            block = write.loop(count, 1, gather, (write.constant(0.0),) * (1 + HEAD))
+            block = write.loop(count, 1, gather, (write.constant(0.0),) * (1 + HEAD_WIDTH))
             for register, result in zip((total, *sums), block):
                 at.store(write.fma(at.load(register), shrink, result), register)
             return []
@@ -199,7 +199,7 @@ def build_module() -> ir.Module:
 
         def store(lane: ir.Value, _: list) -> list:
             row = write.number(out, at.mul(at.add(first, lane), out_row))
-            for channel in range(HEAD):
+            for channel in range(HEAD_WIDTH):
                 value = at.load(write.number(numbers, at.add(INT(channel * LANES), lane)))
                 at.store(value, write.number(row, channel))
             return []
@@ -228,8 +228,8 @@ def _mix(
     inverse = at.fdiv(write.constant(1.0), divisor)
     for channel, register in enumerate(sums):
         mixture = write.constant(0.0)
-        for source in range(HEAD):
-            weight = write.everywhere(at.load(write.number(mixing, source * HEAD + channel)))
+        for source in range(HEAD_WIDTH):
+            weight = write.everywhere(at.load(write.number(mixing, source * HEAD_WIDTH + channel)))
             mixture = write.fma(query[source], weight, mixture)
         gathered = at.fmul(at.load(register), inverse)
         at.store(at.fmul(gathered, mixture), write.number(square, channel))

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import ssdiff
-from .attention import HEAD, SCALE, attention_in_use, gather_and_mix
+from .attention import SCALE, attention_in_use, gather_and_mix
 from .network import FusionNetwork, TimeFeatures, sinusoids
 from .packed import Convolution, Pointwise
 
@@ -201,11 +201,13 @@ class _Fusion:
         count, channels = x.shape[1:]
         y1, y2 = self.spatial(self.norm(y)).chunk(2, dim=-1)
         x1, x2 = self.spectral(self.norm(x)).chunk(2, dim=-1)
-        heads = channels // HEAD
+        heads = channels // ssdiff.HEAD_WIDTH
         # All channels with all in one product; the heads are the blocks on its diagonal.
-        products = torch.bmm(x1.transpose(1, 2), x2).view(-1, heads, HEAD, heads, HEAD)
+        products = torch.bmm(x1.transpose(1, 2), x2).view(
+            -1, heads, ssdiff.HEAD_WIDTH, heads, ssdiff.HEAD_WIDTH
+        )
         logits = products.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
-        mixing = (logits * (SCALE * HEAD / count)).softmax(dim=-1)
+        mixing = (logits * (SCALE * ssdiff.HEAD_WIDTH / count)).softmax(dim=-1)
         x = self.to_out(gather_and_mix(y1, y2, x1, mixing)).add_(x)
         hidden = F.leaky_relu_(self.narrow(self.forward_norm(x)), ssdiff.SLOPE)
         return self.widen(hidden).add_(x)

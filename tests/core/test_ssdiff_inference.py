@@ -227,6 +227,16 @@ def test_step_never_looks_at_values():
     assert attention_in_use(answer.device) == "PyTorch"
 
 
+@pytest.mark.parametrize(("count", "dtype"), [(9, torch.float32), (40, torch.float64)])
+def test_attention_that_the_kernel_is_not_for(count, dtype):
+    tokens = torch.randn(1, count, 16, dtype=dtype)
+    mixing = torch.randn(1, 1, 16, 16, dtype=dtype)
+    expected = (tokens @ tokens.mT / 4).softmax(dim=-1) @ tokens * (tokens @ mixing[0])
+    answer = gather_and_mix(tokens, tokens, tokens, mixing)
+    assert answer.dtype == dtype
+    torch.testing.assert_close(answer, expected)
+
+
 def test_processor_that_llvm_does_not_know(monkeypatch):
     kernel = pytest.importorskip("fusion_core.models.attention_kernel")
 
