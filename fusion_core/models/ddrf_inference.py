@@ -28,8 +28,8 @@ from .packed import Convolution, Pointwise, as_image, as_pixels
 from .wavelet import analysis_kernels
 
 HEADS = ddrf.HEADS
-VECTOR = 32
-"""Channels of the keys are a multiple of this: torch takes remainders one by one in a softmax over columns."""
+VECTOR_BYTES = 64
+"""The keys of a pixel are a multiple of this: torch takes remainders one by one in a softmax along rows."""
 
 LONGEST = 256
 """Positions up to which holding an attention map on the CPU is faster: those of a tile of 128 pixels."""
@@ -71,6 +71,7 @@ class DDRFInference(FusionNetwork):
     @torch.no_grad()
     def _arrange(self) -> None:
         """Fold and pack the weights as they are now."""
+        self._kept_table: tuple[tuple[int, ...], list[TimeFeatures]] = ((), [])
         trained = self.trained
         blocks = trained.blocks()
         functions = [block.res_block.noise_func.noise_func[0] for block in blocks]
@@ -114,6 +115,15 @@ class DDRFInference(FusionNetwork):
         norm, _, _, conv = trained.final_conv.block
         self._norm = _Norm(norm)
         self._exit = Convolution(conv.weight, conv.bias, padding=1)
+
+    def time_table(self, timesteps: Sequence[int] | torch.Tensor) -> list[TimeFeatures]:
+        """See ``FusionNetwork.time_table``; the last one is kept, since all batches of a run ask for the same."""
+        wanted = tuple(int(t) for t in timesteps)
+        kept, table = self._kept_table
+        if kept != wanted:
+            table = super().time_table(wanted)
+            self._kept_table = wanted, table
+        return table
 
     def time_features(self, t: torch.Tensor) -> TimeFeatures:
         """Biases of the first convolution of every residual block."""
@@ -294,7 +304,7 @@ class _Keys:
         for injection in injections:
             k, v = injection.kv[1].weight[:, :, 0, 0].chunk(2)
             channels = k.shape[0]
-            padded = F.pad(k, (0, 0, 0, -channels % VECTOR))
+            padded = F.pad(k, (0, 0, 0, -channels % (VECTOR_BYTES // k.element_size())))
             self.keys.append(Pointwise(padded))
             self.widths.append(channels)
             values, offsets = _in_float64(
@@ -309,10 +319,10 @@ class _Keys:
         filtered = as_pixels(self.filters(condition))
         contexts = []
         for i, (channels, values) in enumerate(zip(self.widths, self.values)):
-            own = filtered[..., i * self.count : (i + 1) * self.count]
+            own = filtered[..., i * self.count : (i + 1) * self.count].contiguous()
             # As published: keys are normalised along image rows.
             k = self.keys[i](own).softmax(dim=2)
-            met = own.reshape(batch, -1, self.count).transpose(1, 2) @ k.flatten(1, 2)
+            met = own.flatten(1, 2).transpose(1, 2) @ k.flatten(1, 2)
             met = met[..., :channels].view(batch, self.count, HEADS, -1).permute(0, 2, 3, 1)
             # The softmaxed keys of one channel sum to the number of rows.
             context = met @ values + self.offsets[i] * height

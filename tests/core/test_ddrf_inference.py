@@ -151,6 +151,20 @@ def test_bits_do_not_depend_on_the_neighbour_in_a_chunk(width, dtype):
     for others in (answer(0, 2), answer(1, 0).flip(0), answer(0, 0)):
         assert torch.equal(others[0], pair[0])
     assert torch.equal(answer(2, 1)[1], pair[1])
+    four = answer(0, 1, 2, 2)[:3]
+    assert torch.equal(answer(2, 1, 0, 1)[[2, 1, 0]], four)
+    assert torch.equal(answer(0, 0, 1, 2)[[0, 2, 3]], four)
+
+
+@torch.inference_mode()
+def test_a_table_asked_for_again_is_the_one_asked_for():
+    form = made(4, width=16).inference_form()
+    first = form.time_table([300, 4])
+    other = form.time_table([4])
+    again = form.time_table([300, 4])
+    for one, two in ((first[1], other[0]), (first[0], again[0]), (first[1], again[1])):
+        torch.testing.assert_close(one, two)
+    assert not torch.equal(first[0][0], first[1][0])
 
 
 @torch.inference_mode()
