@@ -193,7 +193,7 @@ def run_batch(
                     reports[index] = replace(known[1], state="skipped")
                     continue
                 tell(f"{index + 1} of {len(scenes)}: {scene.name}")
-                reports[index] = _fuse_scene(scene, progress, cancelled)
+                reports[index] = _fuse_scene(scene, tell, progress, cancelled)
                 if reports[index].state == "failed":
                     tell(f"Failed: {reports[index].error}")
                 state.add(fingerprint, reports[index])
@@ -223,6 +223,7 @@ def write_report(path: str | os.PathLike[str], scenes: Sequence[SceneReport]) ->
 
 def _fuse_scene(
     scene: Scene,
+    tell: Callable[[str], None],
     progress: Callable[[float], None] | None,
     cancelled: Callable[[], bool] | None,
 ) -> SceneReport:
@@ -246,6 +247,8 @@ def _fuse_scene(
         )
         seconds = round(time.monotonic() - started, 3)
         return SceneReport(scene.name, "failed", seconds, error=sentence)
+    if done.resumed_rows:
+        tell(f"{done.resumed_rows:,} of {done.height:,} rows were finished by an interrupted run.")
     size = os.path.getsize(done.output)
     return SceneReport(
         scene.name, "finished", done.seconds, done.width, done.height, done.bands, size

@@ -14,16 +14,20 @@ from dataclasses import asdict
 from . import __version__
 from .checkpoints import DETAIL_ORDERS, NORMALISATION, import_checkpoint
 from .checkpoints import METHODS as CHECKPOINT_METHODS
-from .errors import Cancelled, FusionError
+from .errors import Cancelled, FusionError, Interrupted
 from .sensors import SENSORS
 from .train_command import add_train
 from .weights import METHOD_TITLES, installed_models
 
 _told_to_end = threading.Event()
+_by_the_system = threading.Event()
 
 
 def end_when_told() -> None:
-    """Have this process tidy up before it ends where it is told to, not only at the keyboard."""
+    """Have this process tidy up before it ends where it is told to, not only at the keyboard.
+
+    Only who presses Ctrl+C gives the work up; what a run can go on with it keeps otherwise.
+    """
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         # What is ignored stays so: nohup, and shells for what runs in the background, see to that.
@@ -34,7 +38,21 @@ def end_when_told() -> None:
 def _end(number: int, frame: object) -> None:
     # Remembered as well: compiled modules that are being imported swallow exceptions.
     _told_to_end.set()
-    raise KeyboardInterrupt
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    _by_the_system.set()
+    raise Interrupted
+
+
+def _is_cancelled() -> bool:
+    """Whether the user ended this command.
+
+    Raises:
+        Interrupted: the system did.
+    """
+    if _by_the_system.is_set():
+        raise Interrupted
+    return _told_to_end.is_set()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -166,7 +184,7 @@ def _fuse(parsed: argparse.Namespace) -> dict:
         threads=parsed.threads,
         cluster=parsed.cluster,
         progress=_ProgressLine("fusing"),
-        cancelled=_told_to_end.is_set,
+        cancelled=_is_cancelled,
         report=lambda line: print(line, file=sys.stderr),
     )
     if not parsed.json:
@@ -210,7 +228,7 @@ def _batch(parsed: argparse.Namespace) -> dict:
         defaults={name: value for name in names if (value := getattr(parsed, name)) is not None},
         tell=lambda line: print(line, file=sys.stderr, flush=True),
         progress=_ProgressLine("fusing"),
-        cancelled=_told_to_end.is_set,
+        cancelled=_is_cancelled,
     )
     counts = result.as_dict()
     for name, error in counts["failures"].items():

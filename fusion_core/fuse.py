@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,11 +17,12 @@ import numpy as np
 from . import __version__
 from .band_matching import BandMatch, has_bands, known_bands, match_bands
 from .bands import split_bands
-from .errors import FusionError
+from .errors import Cancelled, FusionError
 from .execution.device_list import device_names
 from .execution.executor import Executor, SamplingPlan
 from .execution.stages import StopSignal
 from .execution.tile_plan import plan_tiles
+from .fingerprint import job_fingerprint
 from .fuse_plan import FusePlan
 from .pipeline import run_plan
 from .solvers import GRIDS, SOLVERS
@@ -28,6 +31,7 @@ from .weights import METHOD_TITLES, ModelFile, find_model
 if TYPE_CHECKING:
     from .raster.mosaic import Mosaic
     from .raster.scene import Scene
+    from .raster.side_file import SideFile
 
 EXECUTORS = ("local", "worker", "dask")
 DATA_TYPES = ("ms", "float32")
@@ -53,6 +57,7 @@ class FuseResult:
         version, torch: of this software and of PyTorch.
         band_matching: which MS band served as which, such as "Blue=1, Green=2, Red=3, NIR=4 (named by the image)".
         cluster: address of the Dask scheduler whose workers computed, if any.
+        resumed_rows: rows that an interrupted run had finished.
     """
 
     output: str
@@ -76,6 +81,7 @@ class FuseResult:
     torch: str
     band_matching: str
     cluster: str | None = None
+    resumed_rows: int = 0
 
     def as_dict(self) -> dict[str, object]:
         """As JSON can hold it."""
@@ -201,7 +207,8 @@ def fuse(
     Args:
         pan: GDAL name of the PAN image.
         ms: GDAL name of the MS image, or one name for each band.
-        output: the fused image to write, on PAN's grid; appears when it is whole.
+        output: the fused image to write, on PAN's grid; appears when it is whole.  Until then finished rows are kept
+            in a hidden file beside it; if the process is killed, the same call goes on where it stopped.
         method: "ssdiff" or "ddrf".
         model: "auto" for the installed one that fits, an installed one's id, or a .safetensors file.
         bands: names ("Blue,Green,Red,NIR") or central wavelengths (480, 550, 660, 835) of the MS bands in the order
@@ -267,7 +274,7 @@ def fuse(
         cluster=cluster,
     )
     stop = StopSignal(cancelled)
-    tell = report or (lambda line: None)
+    tell = _CallersReport(report)
     with ExitStack() as cleanup:
         cleanup.callback(plan.scene.close)
         sampling = _sampling_plan(plan, device, precision, threads)
@@ -306,13 +313,49 @@ def fuse(
             cleanup.enter_context(_mosaic(plan, *target, creation_options, provenance))
             for target in targets
         ]
-        run_plan(plan, computer, mosaics, batch_size, progress or (lambda share: None), stop)
+        side_file = _side_file(plan, output, provenance, [pan, *_listed(ms)], mosaics, tell)
+        if side_file is not None:
+            cleanup.enter_context(side_file)
+            result = _resumed(result, plan, side_file, mosaics, stop, tell)
+
+        def on_progress(share: float) -> None:
+            tell.told_elsewhere()
+            if progress is not None:
+                progress(share)
+
+        run_plan(plan, computer, mosaics, batch_size, on_progress, stop, side_file)
+        tell.told_elsewhere()
         # All of them are whole before the first appears; the fused image last: where it stands, everything does.
         for mosaic in mosaics:
             mosaic.finish()
         for mosaic in reversed(mosaics):
             mosaic.commit()
-    return FuseResult(**{**asdict(result), "seconds": round(time.monotonic() - started, 3)})
+    return replace(result, seconds=round(time.monotonic() - started, 3))
+
+
+class _CallersReport:
+    """Lines for the user, told in the thread of the job's caller alone.
+
+    Args:
+        report: told each line.
+    """
+
+    def __init__(self, report: Callable[[str], None] | None) -> None:
+        self._report = report or (lambda line: None)
+        self._owner = threading.get_ident()
+        self._waiting: deque[str] = deque()
+
+    def __call__(self, line: str) -> None:
+        """Tell a line; from another thread it waits for ``told_elsewhere``."""
+        if threading.get_ident() == self._owner:
+            self._report(line)
+        else:
+            self._waiting.append(line)
+
+    def told_elsewhere(self) -> None:
+        """Pass on what other threads told."""
+        while self._waiting:
+            self._report(self._waiting.popleft())
 
 
 def _check_choice(what: str, value: str, choices: Sequence[str] | dict) -> None:
@@ -472,12 +515,72 @@ def _description(plan: FusePlan, computer: Executor) -> Iterator[str]:
 
 def _provenance(result: FuseResult, pan: str, ms: str | Sequence[str]) -> dict[str, str]:
     """What the file says of its making, enough to repeat it."""
-    skipped = ("output", "uncertainty", "seconds", "width", "height", "bands", "tiles")
+    skipped = (
+        *("output", "uncertainty", "seconds", "width", "height", "bands", "tiles"),
+        "resumed_rows",
+    )
     said = asdict(result).items()
     tags = {key: str(value) for key, value in said if key not in skipped and value is not None}
     tags["pan"] = os.path.basename(pan)
-    tags["ms"] = ", ".join(os.path.basename(name) for name in ([ms] if isinstance(ms, str) else ms))
+    tags["ms"] = ", ".join(os.path.basename(name) for name in _listed(ms))
     return tags
+
+
+def _listed(ms: str | Sequence[str]) -> list[str]:
+    return [ms] if isinstance(ms, str) else list(ms)
+
+
+def _side_file(
+    plan: FusePlan,
+    output: str,
+    provenance: dict[str, str],
+    names: list[str],
+    mosaics: Sequence[Mosaic],
+    tell: Callable[[str], None],
+) -> SideFile | None:
+    """Where finished rows are kept; None where another run could not be sure that they are its own."""
+    from .raster.side_file import SideFile
+
+    layouts = [mosaic.layout for mosaic in mosaics]
+    job = job_fingerprint(plan, provenance, names, layouts)
+    if job is None:
+        tell(
+            "Finished rows are not kept, since nobody can tell later whether the inputs are still the same: if this"
+            " run is interrupted, the next one starts over."
+        )
+        return None
+    return SideFile(
+        output,
+        job,
+        plan.window.height,
+        layouts,
+        needed=lambda: sum(mosaic.space_needed for mosaic in mosaics),
+        tell=tell,
+    )
+
+
+def _resumed(
+    result: FuseResult,
+    plan: FusePlan,
+    side_file: SideFile,
+    mosaics: Sequence[Mosaic],
+    stop: Callable[[], bool],
+    tell: Callable[[str], None],
+) -> FuseResult:
+    """Put into the mosaics what an interrupted run finished, and count the tiles that are left."""
+
+    def put(row: int, blocks: list[np.ndarray]) -> None:
+        if stop():
+            raise Cancelled
+        for mosaic, block in zip(mosaics, blocks):
+            mosaic.restore(row, block)
+
+    rows = side_file.restore(put)
+    if not rows:
+        return result
+    tell(f"Resuming: {rows:,} of {plan.window.height:,} rows were finished by an interrupted run.")
+    strips = plan.tiles.rows.last + 1 - plan.tiles.rows.first_after(rows)
+    return replace(result, tiles=strips * plan.tiles.cols.count, resumed_rows=rows)
 
 
 def _mosaic(
