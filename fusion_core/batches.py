@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,7 +37,7 @@ class Batch:
 
 
 def take_batches(
-    plan: FusePlan, next_strip: Callable[[], Strip | None], size: int, most_strips: int
+    plan: FusePlan, strips: Iterable[Strip], size: int, most_strips: int
 ) -> Iterator[Batch]:
     """Batches of the wanted tiles, row after row; a batch may cross strips.
 
@@ -45,14 +45,14 @@ def take_batches(
 
     Args:
         plan: the job.
-        next_strip: gives the strips in order, None after the last.
+        strips: in order.
         size: tiles of a batch.
         most_strips: how many strips a batch may come from; where tiles are scarce it is smaller.
     """
     runs: list[TileRun] = []
-    count = strips = 0
-    while (strip := next_strip()) is not None:
-        strips = strips + 1 if runs else 1
+    count = come_from = 0
+    for strip in strips:
+        come_from = come_from + 1 if runs else 1
         for first, length in _neighbours(strip.wanted):
             while length:
                 part = min(length, size - count)
@@ -60,8 +60,8 @@ def take_batches(
                 first, length, count = first + part, length - part, count + part
                 if count == size:
                     yield Batch(_assembled(plan, runs), tuple(runs))
-                    runs, count, strips = [], 0, 1
-        if runs and strips >= most_strips:
+                    runs, count, come_from = [], 0, 1
+        if runs and come_from >= most_strips:
             yield Batch(_assembled(plan, runs), tuple(runs))
             runs, count = [], 0
     if runs:

@@ -1,24 +1,25 @@
 """What runs a checked job: reading, computing, blending and writing at the same time.
 
 A reader thread takes strips from the scene; as many threads as keep the executor busy take batches from the strips and
-have them computed; a writer thread blends the strips whose tiles are all there and writes their rows.  The caller's own
-thread tells of the progress and asks whether to stop.
+have them computed; a thread blends the strips whose tiles are all there; one writes the outputs' rows, and one those of
+the side file.  The caller's own thread tells of the progress and asks whether to stop.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .batches import Batch, take_batches
 from .errors import Cancelled
-from .execution.blending import RowBlender, blend_columns
+from .execution.blending import ColumnBlender, RowBlender
 from .execution.executor import Executor, FusedTiles
-from .execution.stages import Stages, StopSignal
+from .execution.stages import Channel, Stages, StopSignal
 from .fuse_plan import FusePlan
 from .strips import Strip, read_strips, strip_bytes
 
@@ -29,8 +30,15 @@ if TYPE_CHECKING:
 LOOK_AHEAD_BYTES = 1 << 24
 """Strips that are read ahead where fewer would do to keep the executor busy."""
 
-CACHE_BYTES = 1 << 19
-"""What is converted at once; half of a processor core's second cache."""
+WAITING_ROWS = 2
+"""Strips that are finished and not yet written."""
+
+CACHE_BYTES = 1 << 18
+"""Of the tiles that are blended at once: a quarter of a processor core's second cache."""
+
+
+_Rows = tuple[int, list[np.ndarray]]
+"""First row of finished rows, and each output's pixels as they are stored, (C, h, W)."""
 
 
 def run_plan(
@@ -88,28 +96,33 @@ class _Pipeline:
         side_file: SideFile | None,
     ) -> None:
         self.plan, self.computer = plan, computer
-        self.writer = _RowWriter(plan, mosaics, side_file)
-        self.stages = Stages(stop)
-        self.changed = self.stages.changed
+        self.mosaics, self.side_file = mosaics, side_file
+        finished = 0 if side_file is None else side_file.rows
+        self.first = plan.tiles.rows.first_after(finished)
+        self.blender = _StripBlender(plan, mosaics, finished)
+        self.calls = plan.steps * plan.samples
+        self.done: deque[int] = deque()
         size, in_flight = batch_size or computer.info.batch_size, computer.info.in_flight
         per_strip, spare = plan.tiles.cols.count, LOOK_AHEAD_BYTES // strip_bytes(plan)
         # A batch begins and ends anywhere in a strip.
         most_strips = max(-(-size // per_strip) + 1, spare)
-        # Beside those of all batches one strip is read and one is written.
-        self.most_read = max(-(-(in_flight + 1) * size // per_strip) + 3, most_strips + 2)
-        self.batches = take_batches(plan, self._next_strip, size, most_strips)
-        self.taking = threading.Lock()
-        # Strips for the batches, and for the writer; None follows the last.
-        self.fresh: deque[_StripAtWork | None] = deque()
-        self.written_next: deque[_StripAtWork | None] = deque()
+        # Beside those of all batches one strip is read and one is blended.
+        most_read = max(-(-(in_flight + 1) * size // per_strip) + 3, most_strips + 2)
+        self.stages = Stages(stop)
+        self.changed = self.stages.changed
         self.at_work: dict[int, _StripAtWork] = {}
-        self.calls = plan.steps * plan.samples
-        self.done: deque[int] = deque()
+        self.to_compute: Channel[Strip] = Channel(self.stages, most_read)
+        self.to_blend: Channel[_StripAtWork] = Channel(self.stages, most_read)
+        self.outlets = [(self._write, Channel(self.stages, WAITING_ROWS))]
+        if side_file is not None:
+            self.outlets.append((self._keep, Channel(self.stages, WAITING_ROWS)))
+        self.most_read = most_read
+        self.taking = threading.Lock()
+        self.batches = take_batches(plan, iter(self.to_compute), size, most_strips)
 
     def run(self, progress: Callable[[float], None]) -> None:
-        rows = self.plan.tiles.rows
-        total = self.plan.tiles.count * self.calls
-        told = (self.writer.first_strip - rows.first) * self.plan.tiles.cols.count * self.calls
+        rows, per_strip = self.plan.tiles.rows, self.plan.tiles.cols.count * self.calls
+        total, told = rows.count * per_strip, (self.first - rows.first) * per_strip
 
         def tell() -> None:
             nonlocal told
@@ -123,29 +136,23 @@ class _Pipeline:
         self.stages.start("read", self._read)
         for number in range(self.computer.info.in_flight):
             self.stages.start(f"compute {number}", self._compute)
-        self.stages.start("write", self._write)
+        self.stages.start("blend", self._blend)
+        for work, channel in self.outlets:
+            self.stages.start(work.__name__.strip("_"), partial(work, channel))
         self.stages.finish(tell)
 
     def _read(self) -> None:
-        for strip in read_strips(self.plan, self.writer.first_strip):
+        for strip in read_strips(self.plan, self.first):
             work = _StripAtWork(strip)
             self.done.append((self.plan.tiles.cols.count - work.missing) * self.calls)
             with self.changed:
                 self.at_work[strip.index] = work
-                self.fresh.append(work)
-                self.written_next.append(work)
-                self.changed.notify_all()
+            self.to_compute.put(strip)
+            self.to_blend.put(work)
+            with self.changed:
                 self.stages.wait_for(lambda: len(self.at_work) < self.most_read)
-        with self.changed:
-            self.fresh.append(None)
-            self.written_next.append(None)
-            self.changed.notify_all()
-
-    def _next_strip(self) -> Strip | None:
-        with self.changed:
-            self.stages.wait_for(lambda: self.fresh)
-            work = self.fresh.popleft()
-        return None if work is None else work.strip
+        self.to_compute.close()
+        self.to_blend.close()
 
     def _compute(self) -> None:
         while True:
@@ -184,126 +191,129 @@ class _Pipeline:
                 work.missing -= run.stop - run.start
             self.changed.notify_all()
 
-    def _write(self) -> None:
-        while (work := self._next_finished()) is not None:
-            self.writer.write(work.strip, work.results)
+    def _blend(self) -> None:
+        for work in self.to_blend:
+            with self.changed:
+                self.stages.wait_for(lambda work=work: not work.missing)
+            rows = self.blender.add(work.strip, work.results)
             with self.changed:
                 del self.at_work[work.strip.index]
                 self.changed.notify_all()
+            if rows is not None:
+                for _, channel in self.outlets:
+                    channel.put(rows)
+        for _, channel in self.outlets:
+            channel.close()
 
-    def _next_finished(self) -> _StripAtWork | None:
-        with self.changed:
-            self.stages.wait_for(lambda: self.written_next)
-            work = self.written_next.popleft()
-            if work is not None:
-                self.stages.wait_for(lambda: not work.missing)
-        return work
+    def _write(self, channel: Channel[_Rows]) -> None:
+        for row, blocks in channel:
+            for mosaic, block in zip(self.mosaics, blocks):
+                mosaic.restore(row, block)
+
+    def _keep(self, channel: Channel[_Rows]) -> None:
+        for row, blocks in channel:
+            self.side_file.add(row, blocks)
 
 
-class _RowWriter:
-    """Blends strips, from top to bottom, and writes what no later strip can touch.
+class _StripBlender:
+    """Blends strips, from top to bottom, to what the outputs hold.
 
-    Attributes:
-        first_strip: the strip to begin with; one after the last where all rows are there.
+    Args:
+        plan: the job.
+        mosaics: the outputs, for the form of their pixels.
+        finished: rows that are there already.
     """
 
-    def __init__(
-        self, plan: FusePlan, mosaics: Sequence[Mosaic], side_file: SideFile | None
-    ) -> None:
-        self.plan, self.mosaics, self.side_file = plan, mosaics, side_file
-        self.next_row = 0 if side_file is None else side_file.rows
-        self.first_strip = plan.tiles.rows.first_after(self.next_row)
-        self.blenders = [RowBlender(plan.tiles.rows.margin) for _ in mosaics]
+    def __init__(self, plan: FusePlan, mosaics: Sequence[Mosaic], finished: int) -> None:
+        self.plan, self.mosaics, self.next_row = plan, mosaics, finished
+        cols = plan.tiles.cols
+        self.blenders = [RowBlender(cols.margin, cols.count * cols.stride) for _ in mosaics]
+        self.scale = plan.ms_scale
+        # A few tiles at a time stay in the processor's cache from one step to the next.
+        self.at_once = max(1, CACHE_BYTES // (plan.scene.ms_bands * cols.tile**2 * 4))
 
-    def write(self, strip: Strip, results: list[tuple[int, FusedTiles]]) -> None:
-        """Add the next strip.
+    def add(self, strip: Strip, results: list[tuple[int, FusedTiles]]) -> _Rows | None:
+        """Blend the next strip in.
 
         Args:
             strip: its pixels.
             results: first tile and results of each piece that was computed, in any order.
+
+        Returns:
+            The rows that no later strip can touch, None where none is new.
         """
         rows = self._rows(strip)
-        blended = [
-            self._blended(strip, results, blender, "spread" if number else "residual")
-            for number, blender in enumerate(self.blenders)
-        ]
-        if rows.start == rows.stop:
-            return
-        stored = [
-            self._stored(strip, rows, mosaic, image, residual=not number)
-            for number, (mosaic, image) in enumerate(zip(self.mosaics, blended))
-        ]
-        for mosaic, block in zip(self.mosaics, stored):
-            mosaic.restore(self.next_row, block)
-        if self.side_file is not None:
-            self.side_file.add(self.next_row, stored)
-        self.next_row += rows.stop - rows.start
+        shape = (self.plan.scene.ms_bands, rows.stop - rows.start, self.plan.window.width)
+        stored = []
+        for number, (mosaic, blender) in enumerate(zip(self.mosaics, self.blenders)):
+            stored.append(np.empty(shape, mosaic.layout.dtype))
+            blender.begin(bool(strip.wanted.size))
+            if strip.wanted.size:
+                self._blend(strip, results, number, rows, stored[-1])
+            else:
+                valid = strip.slabs[0].valid[rows, : shape[2]]
+                stored[-1][...] = mosaic.stored(np.zeros(shape, np.float32), valid)
+        if not shape[1]:
+            return None
+        first = self.next_row
+        self.next_row += shape[1]
+        return first, stored
 
     def _rows(self, strip: Strip) -> slice:
-        """What the strip finishes of the window: rows before the next strip's first that are not written yet."""
+        """What the strip finishes of the window: rows before the next strip's first that are not there yet."""
         axis = self.plan.tiles.rows
         top = axis.position(strip.index)
         start = min(axis.stride, max(0, axis.start + self.next_row - top))
         return slice(start, max(start, min(axis.stride, axis.stop - top)))
 
-    def _cols(self) -> slice:
-        left = self.plan.window.col - self.plan.tiles.cols.covered[0]
-        return slice(left, left + self.plan.window.width)
-
-    def _blended(
+    def _blend(
         self,
         strip: Strip,
         results: list[tuple[int, FusedTiles]],
-        blender: RowBlender,
-        image: str,
-    ) -> np.ndarray | None:
-        """Rows that no later strip can touch at scene scale, (C, h, W); None where no pixel is wanted."""
-        if not strip.wanted.size:
-            blender.skip()
-            return None
-        pieces = _in_order(self.plan, results, image)
-        return blender.add(blend_columns(pieces, self.plan.tiles.cols.margin))
+        number: int,
+        rows: slice,
+        stored: np.ndarray,
+    ) -> None:
+        """Fill rows of an output: number 0 is the fused image, 1 the samples' spread."""
+        axis, mosaic, upper = self.plan.tiles.cols, self.mosaics[number], strip.slabs[0]
+        left = axis.start - axis.covered[0]
+        columns = ColumnBlender(axis.margin)
+        first = 0
+        for tiles in self._groups(results, "spread" if number else "residual"):
+            joined = columns.add(tiles)
+            finished = self.blenders[number].add(joined, first)
+            start, stop = max(first, left), min(first + joined.shape[2], left + stored.shape[2])
+            if start < stop and stored.shape[1]:
+                inside = (rows, slice(start, stop))
+                values = finished[:, rows, start - first : stop - first]
+                values = self._in_numbers(values, None if number else upper.pixels.lms, inside)
+                target = stored[:, :, start - left : stop - left]
+                target[...] = mosaic.stored(values, upper.valid[inside])
+            first += joined.shape[2]
 
-    def _stored(
-        self, strip: Strip, rows: slice, mosaic: Mosaic, blended: np.ndarray | None, residual: bool
+    def _in_numbers(
+        self, finished: np.ndarray, lms: np.ndarray | None, inside: tuple[slice, slice]
     ) -> np.ndarray:
-        """Rows of the fused image or of the samples' spread as the file holds them, bands in the scene's order."""
-        plan, cols, upper = self.plan, self._cols(), strip.slabs[0]
-        bands, height, width = plan.scene.ms_bands, rows.stop - rows.start, plan.window.width
-        stored = np.empty((bands, height, width), mosaic.layout.dtype)
-        # A few rows at a time stay in the processor's cache from one step to the next.
-        step = max(1, CACHE_BYTES // (bands * width * 4))
-        values = np.zeros((bands, step, width), np.float32)
-        for start in range(rows.start, rows.stop, step):
-            part = slice(start, min(start + step, rows.stop))
-            block = values[:, : part.stop - part.start]
-            if blended is not None:
-                for channel, band in enumerate(plan.bands.order):
-                    fine = blended[channel, part, cols]
-                    np.multiply(fine, plan.ms_scale[band], out=block[band])
-                if residual:
-                    block += upper.pixels.lms[:, part, cols]
-            at = start - rows.start
-            stored[:, at : at + block.shape[1]] = mosaic.stored(block, upper.valid[part, cols])
-        return stored
+        """Digital numbers in the scene's order of bands, of values at scene scale in the network's."""
+        values = np.empty(finished.shape, np.float32)
+        for channel, band in enumerate(self.plan.bands.order):
+            np.multiply(finished[channel], self.scale[band], out=values[band])
+        if lms is not None:
+            values += lms[:, inside[0], inside[1]]
+        return values
 
-
-def _in_order(
-    plan: FusePlan, results: list[tuple[int, FusedTiles]], image: str
-) -> list[np.ndarray]:
-    """Tiles (n, C, tile, tile) of a whole strip, in pieces; zeros where none was wanted."""
-    pieces: list[np.ndarray] = []
-    reached, count = 0, plan.tiles.cols.count
-    for first, tiles in sorted(results, key=lambda result: result[0]):
-        if first > reached:
-            pieces.append(_zeros(plan, first - reached))
-        pieces.append(getattr(tiles, image))
-        reached = first + len(tiles.residual)
-    if reached < count:
-        pieces.append(_zeros(plan, count - reached))
-    return pieces
-
-
-def _zeros(plan: FusePlan, count: int) -> np.ndarray:
-    tile = plan.model.card.tile
-    return np.broadcast_to(np.float32(0), (count, len(plan.bands.order), tile, tile))
+    def _groups(self, results: list[tuple[int, FusedTiles]], image: str) -> Iterator[np.ndarray]:
+        """Tiles (n, C, tile, tile) of a whole strip in order, a few at a time; zeros where none was wanted."""
+        plan, reached = self.plan, 0
+        tile = plan.tiles.cols.tile
+        zeros = np.broadcast_to(np.float32(0), (self.at_once, len(self.scale), tile, tile))
+        ordered = sorted(results, key=lambda result: result[0])
+        for first, tiles in (*ordered, (plan.tiles.cols.count, None)):
+            while reached < first:
+                yield zeros[: first - reached]
+                reached = min(first, reached + self.at_once)
+            if tiles is not None:
+                pixels = getattr(tiles, image)
+                for start in range(0, len(pixels), self.at_once):
+                    yield pixels[start : start + self.at_once]
+                reached += len(pixels)

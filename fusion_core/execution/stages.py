@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
 from ..errors import Cancelled
+
+Item = TypeVar("Item")
 
 POLL_SECONDS = 0.05
 """How often the caller of a job is asked whether it is to stop."""
@@ -128,3 +132,49 @@ class Stages:
                 except KeyboardInterrupt:
                     # All of them are ending already.
                     continue
+
+
+class Channel(Generic[Item]):
+    """Hands things from one stage to another, in order.
+
+    Args:
+        stages: the job.
+        most: how many may wait in it.
+    """
+
+    def __init__(self, stages: Stages, most: int) -> None:
+        self._stages, self._most = stages, most
+        self._items: deque[Item] = deque()
+        self._closed = False
+
+    def put(self, item: Item) -> None:
+        """Hand something over; waits where the channel is full.
+
+        Raises:
+            Ended: the job ends.
+        """
+        with self._stages.changed:
+            self._stages.wait_for(lambda: len(self._items) < self._most)
+            self._items.append(item)
+            self._stages.changed.notify_all()
+
+    def close(self) -> None:
+        """Nothing more will come."""
+        with self._stages.changed:
+            self._closed = True
+            self._stages.changed.notify_all()
+
+    def __iter__(self) -> Iterator[Item]:
+        """What was handed over, until the channel is closed; waits for it.
+
+        Raises:
+            Ended: the job ends.
+        """
+        while True:
+            with self._stages.changed:
+                self._stages.wait_for(lambda: self._items or self._closed)
+                if not self._items:
+                    return
+                item = self._items.popleft()
+                self._stages.changed.notify_all()
+            yield item

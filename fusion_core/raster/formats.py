@@ -171,6 +171,8 @@ def geotiff_options(
         options += ["TILED=YES", f"BLOCKXSIZE={side}", f"BLOCKYSIZE={side}"]
     if "INTERLEAVE" not in keys and bands > 16:
         options.append("INTERLEAVE=BAND")
+    if "COMPRESS" in keys and "NUM_THREADS" not in keys:
+        options.append("NUM_THREADS=ALL_CPUS")
     if not rgb and not keys & {"PHOTOMETRIC", "ALPHA"}:
         # GDAL would call any three bytes red, green and blue, and a fourth one alpha.
         options += ["PHOTOMETRIC=MINISBLACK", "ALPHA=NO"]

@@ -29,6 +29,9 @@ for _gdal_name, _numpy_name in (("Int64", "int64"), ("UInt64", "uint64"), ("Int8
     if hasattr(gdal, f"GDT_{_gdal_name}"):
         NUMPY_TYPES[getattr(gdal, f"GDT_{_gdal_name}")] = _numpy_name
 
+CACHE_BYTES = 1 << 26
+"""What is read of a raster before GDAL's cache of it is emptied; a row of its blocks is read again then."""
+
 
 @dataclass(frozen=True)
 class BandProfile:
@@ -85,6 +88,7 @@ class RasterSource:
         self.name = os.fspath(name)
         self.label = label or os.path.basename(self.name.rstrip("/\\")) or self.name
         self._lock = threading.Lock()
+        self._cached = 0
         with quiet_gdal() as messages:
             try:
                 dataset = gdal.OpenEx(self.name, gdal.OF_RASTER)
@@ -218,6 +222,7 @@ class RasterSource:
         """Read pixels as they are stored, (C, h, w) of ``dtype``; errors as ``read``."""
         numbers = self.band_numbers[bands]
         with self._lock, gdal_errors_as(self._unreadable()) as messages:
+            self._give_back_cache(len(numbers) * window.height * window.width)
             data = self._dataset.ReadRaster(
                 window.col,
                 window.row,
@@ -230,6 +235,14 @@ class RasterSource:
         # Not ReadAsArray: its compiled half breaks when QGIS's numpy and GDAL's numpy differ.
         shape = (len(numbers), window.height, window.width)
         return np.frombuffer(data, self.dtype).reshape(shape)
+
+    def _give_back_cache(self, pixels: int) -> None:
+        """Empty GDAL's cache now and then: it would keep all that was read, up to a share of the machine's memory."""
+        self._cached += pixels * np.dtype(self.dtype).itemsize
+        if self._cached > CACHE_BYTES:
+            self._cached = 0
+            for number in range(1, self.all_bands + 1):
+                self._dataset.GetRasterBand(number).FlushCache()
 
     def _read_mask(self, mask: gdal.Band, window: Window) -> np.ndarray:
         with self._lock, gdal_errors_as(self._unreadable()) as messages:

@@ -429,6 +429,13 @@ def test_defaults_suit_the_raster():
     ]
 
 
+def test_compression_uses_all_cores_unless_told_otherwise():
+    assert "NUM_THREADS=ALL_CPUS" in geotiff_options(4, 1000, ("COMPRESS=DEFLATE",))
+    assert not [text for text in geotiff_options(4, 1000) if text.startswith("NUM_THREADS")]
+    given = ("COMPRESS=DEFLATE", "NUM_THREADS=2")
+    assert [text for text in geotiff_options(4, 1000, given) if "THREADS" in text] == [given[1]]
+
+
 @pytest.mark.parametrize("extension", ["png", "img", "dat", "bsq", "jp2"])
 def test_other_formats(make_pair, out, extension):
     if extension == "jp2" and gdal.GetDriverByName("JP2OpenJPEG") is None:

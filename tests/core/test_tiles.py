@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fusion_core.errors import FusionError
-from fusion_core.execution.blending import RowBlender, blend_columns, overlap_ramp
+from fusion_core.execution.blending import ColumnBlender, RowBlender, overlap_ramp
 from fusion_core.execution.tile_plan import Axis, plan_tiles
 
 WINDOWS = [(0, 0, 100, 90), (37, 5, 1, 1), (63, 0, 64, 200), (5, 160, 33, 31), (0, 0, 7, 500)]
@@ -67,9 +67,58 @@ def cut(image: np.ndarray, tile: int, margin: int) -> np.ndarray:
     )
 
 
-def blend(tiles: np.ndarray, margin: int) -> np.ndarray:
-    blender = RowBlender(margin)
-    return np.concatenate([blender.add(blend_columns([row], margin)) for row in tiles], axis=1)
+def blend(tiles: np.ndarray, margin: int, at_once: int = 2) -> np.ndarray:
+    """All that the blenders finish of tiles (rows, cols, C, tile, tile)."""
+    stride = tiles.shape[-1] - 2 * margin
+    rows = RowBlender(margin, tiles.shape[1] * stride)
+    blended = []
+    for row in tiles:
+        columns = ColumnBlender(margin)
+        rows.begin()
+        parts = [
+            rows.add(columns.add(row[first : first + at_once]), first * stride)
+            for first in range(0, len(row), at_once)
+        ]
+        blended.append(np.concatenate(parts, axis=2))
+    return np.concatenate(blended, axis=1)
+
+
+def blend_plainly(tiles: np.ndarray, margin: int) -> np.ndarray:
+    """The same, pixel by pixel along a line."""
+    overlap = 2 * margin
+    stride = tiles.shape[-1] - overlap
+    ramp = overlap_ramp(overlap)
+
+    def join(lines: np.ndarray) -> np.ndarray:
+        joined = lines[0][..., :stride].copy(), *(line[..., :stride].copy() for line in lines[1:])
+        for place, earlier in zip(joined[1:], lines):
+            for pixel in range(overlap):
+                a, b = earlier[..., stride + pixel], place[..., pixel]
+                place[..., pixel] = a + ramp[pixel] * (b - a)
+        return np.concatenate(joined, axis=-1)
+
+    strips = np.stack([join(row) for row in tiles])
+    return join(strips.swapaxes(-1, -2)).swapaxes(-1, -2)
+
+
+@pytest.mark.parametrize("margin", [0, 4, 8])
+@pytest.mark.parametrize("at_once", [1, 3, 9])
+def test_blending_is_the_same_however_many_tiles_at_once(margin, at_once):
+    rng = np.random.default_rng(margin)
+    tiles = rng.standard_normal((3, 7, 2, 32, 32)).astype(np.float32)
+    expected = blend_plainly(tiles, margin)
+    np.testing.assert_array_equal(blend(tiles, margin, at_once), expected)
+
+
+def test_a_row_that_is_left_out_is_not_blended_with():
+    tiles = np.random.default_rng(0).standard_normal((2, 1, 1, 32, 32)).astype(np.float32)
+    rows = RowBlender(8, 16)
+    rows.begin()
+    rows.add(ColumnBlender(8).add(tiles[0]), 0)
+    rows.begin(wanted=False)
+    rows.begin()
+    found = rows.add(ColumnBlender(8).add(tiles[1]), 0)
+    np.testing.assert_array_equal(found, tiles[1, 0, :, :16, :16])
 
 
 @pytest.mark.parametrize("margin", [0, 4, 8])
@@ -78,13 +127,13 @@ def test_tiles_that_agree_come_back_bit_for_bit(margin):
     size = 5 * stride + 2 * margin
     image = np.random.default_rng(0).standard_normal((3, size, size)).astype(np.float32)
     blended = blend(cut(image, 32, margin), margin)
-    np.testing.assert_array_equal(blended, image[:, : blended.shape[1]])
-    assert blended.shape[1] == 5 * stride
+    np.testing.assert_array_equal(blended, image[:, : blended.shape[1], : blended.shape[2]])
+    assert blended.shape[1:] == (5 * stride, 5 * stride)
 
 
 def test_tiles_that_differ_meet_without_a_step():
-    tiles = np.zeros((1, 2, 1, 32, 32), np.float32)
-    tiles[0, 1] = 1
+    tiles = np.zeros((1, 3, 1, 32, 32), np.float32)
+    tiles[0, 1:] = 1
     row = blend(tiles, 8)[0, 0]
     assert (np.diff(row) >= 0).all()
     assert np.diff(row).max() < 0.11
