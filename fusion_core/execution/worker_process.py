@@ -17,15 +17,8 @@ from ..errors import FusionError
 from .interpreter import clean_environment
 from .protocol import read_message, write_message
 
-try:
-    import fcntl
-except ImportError:  # Windows has none
-    fcntl = None
-
 GRACE_SECONDS = 2.0
 LOG_LINES = 50
-PIPE_BYTES = 1 << 20
-"""What a pipe holds where the system lets us say it: more than the usual 64 KiB means fewer switches of process."""
 
 
 class WorkerDied(FusionError):
@@ -72,8 +65,6 @@ class WorkerProcess:
             raise FusionError(
                 f"The Python interpreter {python} cannot be started ({error.strerror}): choose another in the settings."
             ) from error
-        for pipe in (self.process.stdin, self.process.stdout):
-            _widen(pipe.fileno())
         for target in (self._receive, self._collect_log):
             threading.Thread(target=target, daemon=True).start()
 
@@ -186,16 +177,3 @@ class WorkerProcess:
         return WorkerDied(
             f"The computing process ended unexpectedly ({last}): try again on the CPU."
         )
-
-
-def _widen(pipe: int) -> None:
-    """Have a pipe hold more, where that can be said."""
-    # Only Linux has the command, and only Python 3.10 and later know it.
-    command = getattr(fcntl, "F_SETPIPE_SZ", None)
-    if command is None:
-        return
-    try:
-        fcntl.fcntl(pipe, command, PIPE_BYTES)
-    except OSError:
-        # The user has as much in pipes as the system allows; it works with less.
-        return
