@@ -139,7 +139,9 @@ def _add_fuse(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
     command.add_argument("--grid", help="uniform or logsnr; the model's own by default")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--samples", type=int, default=1, help="samples to average")
-    command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N, mps")
+    command.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda, cuda:N, mps, or several: cuda:0,cuda:2"
+    )
     command.add_argument("--precision", default="auto", help="auto, float32, bfloat16, float16")
     command.add_argument(
         "--data-type", default="ms", choices=("ms", "float32"), help="of the output"

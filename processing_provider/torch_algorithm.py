@@ -46,7 +46,8 @@ class TorchAlgorithm(Algorithm):
             device,
             tr(
                 "Where the network runs: auto (CUDA if it is usable, else Apple's MPS, else the "
-                "CPU), cpu, cuda, cuda:N for GPU number N, or mps."
+                "CPU), cpu, cuda, cuda:N for GPU number N, or mps. To fuse, auto and cuda take all "
+                "GPUs of the first one's kind; several can be named, such as cuda:0,cuda:2."
             ),
             advanced=True,
         )
