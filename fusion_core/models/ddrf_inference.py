@@ -188,9 +188,16 @@ class _Norm:
 
     def __init__(self, norm: nn.GroupNorm) -> None:
         self.weight, self.bias, self.eps = norm.weight.detach(), norm.bias.detach(), norm.eps
+        # On a GPU torch would bring images with their channels last into another layout and leave them there.
+        self.by_pixels = norm.weight.device.type != "cpu"
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return F.group_norm(x, 1, self.weight, self.bias, self.eps)
+        if not self.by_pixels:
+            return F.group_norm(x, 1, self.weight, self.bias, self.eps)
+        pixels = as_pixels(x)
+        # Over a whole tile, pixels may pass for channels.
+        normalised = F.group_norm(pixels.flatten(1, 2), 1, eps=self.eps).view(pixels.shape)
+        return as_image(torch.addcmul(self.bias, normalised, self.weight))
 
 
 class _Block:
@@ -374,9 +381,7 @@ def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tenso
 def _upsampling(conv: nn.Conv2d, level: int) -> Convolution:
     """Nearest up-sampling and a 3 x 3 convolution as one transposed convolution of 4 x 4."""
     # Which of the three taps meet at each of the four.
-    meeting = torch.tensor(
-        [[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], device=conv.weight.device, dtype=torch.float64
-    )
+    meeting = torch.tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], dtype=torch.float64)
     weight = _in_float64(
         lambda w: torch.einsum("ap,bq,oipq->ioab", meeting, meeting, w), conv.weight
     )
@@ -400,11 +405,11 @@ def _wavelet_convolution(trained: ddrf.DDRF) -> Convolution:
 
 def _in_float64(function, *weights: torch.Tensor):
     """Apply a function of weights without the rounding of their own type in between."""
-    dtype = weights[0].dtype
-    result = function(*(weight.detach().double() for weight in weights))
+    # On the CPU, for Apple's GPUs have no float64.
+    result = function(*(weight.detach().cpu().double() for weight in weights))
     if isinstance(result, tuple):
-        return tuple(part.to(dtype) for part in result)
-    return result.to(dtype)
+        return tuple(part.to(weights[0]) for part in result)
+    return result.to(weights[0])
 
 
 def _channels_last(image: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fusion_core.diffusion import sample
-from fusion_core.models import create_model
+from fusion_core.models import create_model, ddrf_inference
 from fusion_core.models.ddrf import DDRF
 from fusion_core.models.network import FusionNetwork
 from tests.core.networks import fill, tiles
@@ -168,11 +168,21 @@ def test_a_table_asked_for_again_is_the_one_asked_for():
 
 
 @torch.inference_mode()
-def test_without_packed_weights_the_answer_is_the_same(monkeypatch):
+def test_arranged_as_for_a_gpu_the_answer_is_the_same(monkeypatch):
     trained = made(4, width=16)
     given, x_t = tiles(4, 32, 40, batch=2), noise(2, 4, 32, 40)
+    arranged = []
+
+    def by_pixels(self, norm):
+        arrange_norm(self, norm)
+        self.by_pixels = True
+        arranged.append(self)
+
+    arrange_norm = ddrf_inference._Norm.__init__
+    monkeypatch.setattr(ddrf_inference._Norm, "__init__", by_pixels)
     monkeypatch.setattr("fusion_core.models.packed.can_pack", lambda weight: False)
     form = trained.inference_form()
+    assert arranged
     answer = form.step(x_t, form.time_table([300])[0], form.prepare(*given))
     expected = trained.step(x_t, trained.time_table([300])[0], trained.prepare(*given))
     assert share_of_range(answer, expected) < 1e-5
