@@ -32,6 +32,8 @@ def ddim(predict: Predict, x: torch.Tensor, levels: Levels) -> torch.Tensor:
     """
     for i, ((alpha, sigma), (next_alpha, next_sigma)) in enumerate(zip(levels, levels[1:])):
         x0 = predict(x, i)
+        if next_sigma == 0:
+            return next_alpha * x0
         noise = (x - alpha * x0) / sigma
         x = next_alpha * x0 + next_sigma * noise
     return x

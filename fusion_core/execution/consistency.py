@@ -36,25 +36,32 @@ def toward_measured(
     """
     height, width = lms.shape[-2:]
     device = str(lms.device)
-    blur_rows, up_rows = _matrices(height, ratio, gain, device)
-    blur_cols, up_cols = _matrices(width, ratio, gain, device)
+    blur_rows, up_rows, again_rows = _matrices(height, ratio, gain, device)
+    blur_cols, up_cols, again_cols = _matrices(width, ratio, gain, device)
 
     def project(residual: torch.Tensor) -> torch.Tensor:
-        for _ in range(rounds):
-            seen = blur_rows @ (lms + residual) @ blur_cols.T
-            residual = residual + up_rows @ (ms - seen) @ up_cols.T
-        return residual
+        # Products of matrices want the columns of a band side by side.
+        residual = residual.contiguous()
+        missing = ms - blur_rows @ (lms + residual) @ blur_cols.T
+        given = missing
+        # What a correction leaves to correct is known at the size of MS already.
+        for _ in range(rounds - 1):
+            missing = missing - again_rows @ missing @ again_cols.T
+            given = given + missing
+        return residual + up_rows @ given @ up_cols.T
 
     return project
 
 
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)
-def _matrices(size: int, ratio: int, gain: float, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The sensor's low-pass with decimation (size/ratio, size), and interpolation (size, size/ratio), float32."""
+def _matrices(size: int, ratio: int, gain: float, device: str) -> tuple[torch.Tensor, ...]:
+    """Along one axis, float32: the sensor's low-pass with decimation (size/ratio, size), interpolation (size, size/ratio),
+    and the first of the second (size/ratio, size/ratio).
+    """
     count = size // ratio
     blur = gaussian_matrix(block_centres(count, ratio), size, mtf_sigma(gain, ratio))
     up = cubic_matrix(upsampling_positions(size, ratio), count)
     # The outermost MS pixels of a tile would need PAN pixels beyond it: nothing is known to disagree there.
     up[:, [0, -1]] = 0
-    return tuple(torch.from_numpy(matrix).float().to(device) for matrix in (blur, up))
+    return tuple(torch.from_numpy(matrix).float().to(device) for matrix in (blur, up, blur @ up))
