@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import io
 import json
 import os
@@ -89,7 +90,9 @@ class SideFile:
             tell: told what the user should know, in a sentence.
         """
         folder, self._name = os.path.split(os.path.abspath(target))
-        self.path = os.path.join(folder, f".{self._name[:_LONGEST]}.{job[:12]}.resume")
+        # Longer names are cut, and the same job may be computed for what begins alike.
+        key = hashlib.sha256(f"{self._name}/{job}".encode("utf-8", "surrogateescape")).hexdigest()
+        self.path = os.path.join(folder, f".{self._name[:_LONGEST]}.{key[:12]}.resume")
         head = {"format": _FORMAT, "output": self._name, "job": job}
         self._head = json.dumps(head).encode() + b"\n"
         self._height = height
