@@ -113,30 +113,33 @@ def start_workers(
     """
     names = device_names(plan.device)
 
-    def start(name: str, sharers: int = 1) -> WorkerExecutor:
-        return WorkerExecutor(replace(plan, device=name), python, cancelled, cluster, sharers)
+    started: list[WorkerExecutor] = []
 
-    members: list[WorkerExecutor] = []
+    def start(name: str, sharers: int = 1) -> WorkerExecutor:
+        worker = WorkerExecutor(replace(plan, device=name), python, cancelled, cluster, sharers)
+        started.append(worker)
+        return worker
+
     try:
-        if len(names) == 1:
-            # Only the child's torch knows what there is.
-            members.append(start(names[0]))
-            waiting, sharers = members[0].devices[1:], 1
-            if not waiting:
-                return members[0]
-        else:
-            waiting, sharers = names, len(names)
-        with ThreadPoolExecutor(len(waiting)) as starters:
-            starting = [starters.submit(start, name, sharers) for name in waiting]
-        failures = [error for future in starting if (error := future.exception()) is not None]
-        members += [future.result() for future in starting if future.exception() is None]
-        if failures:
-            raise failures[0]
-        return SharedOutExecutor(members)
+        if len(names) > 1:
+            return SharedOutExecutor(_at_a_time(start, names, len(names)))
+        # Only the child's torch knows what there is.
+        first = start(names[0])
+        others = first.devices[1:]
+        return SharedOutExecutor([first, *_at_a_time(start, others, 1)]) if others else first
     except BaseException:
-        for member in members:
-            member.close()
+        for worker in started:
+            worker.close()
         raise
+
+
+def _at_a_time(
+    start: Callable[[str, int], WorkerExecutor], names: Sequence[str], sharers: int
+) -> list[WorkerExecutor]:
+    """Start workers side by side: each takes seconds."""
+    with ThreadPoolExecutor(len(names)) as starters:
+        starting = [starters.submit(start, name, sharers) for name in names]
+    return [future.result() for future in starting]
 
 
 def _check_alike(infos: Sequence[ExecutorInfo]) -> None:

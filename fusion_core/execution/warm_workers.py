@@ -76,6 +76,8 @@ class WarmWorkers:
             use: what it has loaded.
             term: ``self.term`` when its job began.
         """
+        # What it said in one job explains nothing in the next.
+        worker.log.clear()
         with self._lock:
             current = term == self.term
             if current:

@@ -17,11 +17,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fusion_core.batch import run_batch
 from fusion_core.errors import Cancelled, FusionError
-from fusion_core.execution import warm_workers
+from fusion_core.execution import warm_workers, worker_executor
 from fusion_core.execution.local import LocalExecutor
 from fusion_core.execution.warm_workers import WARM_WORKERS
 from fusion_core.execution.worker_executor import WorkerExecutor
+from fusion_core.execution.worker_process import WorkerProcess
+from fusion_core.fuse import fuse
+from fusion_core.raster.geotiff import read_bands
 from tests.core.networks import write_model
 from tests.core.test_executors import alive, make_batch, make_plan, nothing
 
@@ -228,6 +232,32 @@ def test_what_a_job_took_goes_back_to_the_system(plan):
     while resident(pid) > held - 10 * 2**20 and time.monotonic() < deadline:
         time.sleep(0.05)
     assert resident(pid) <= held - 10 * 2**20
+
+
+def test_an_archive_of_scenes_has_one_worker(make_pair, tmp_path, monkeypatch):
+    make_pair(ms_size=(12, 10), bands=4)
+    write_model(tmp_path / "tiny.safetensors")
+    table = tmp_path / "jobs.csv"
+    lines = [
+        f"pan.tif,ms.tif,{name}.tif,tiny.safetensors,{seed}" for seed, name in enumerate("abc")
+    ]
+    table.write_text("\n".join(["pan,ms,output,model,seed", *lines]) + "\n")
+    started = []
+
+    class Counted(WorkerProcess):
+        def __init__(self, *arguments):
+            started.append(self)
+            super().__init__(*arguments)
+
+    monkeypatch.setattr(worker_executor, "WorkerProcess", Counted)
+    given = {"executor": "worker", "python": sys.executable, "device": "cpu"}
+    assert run_batch(table, defaults=given).count("finished") == 3
+    assert len(started) == 1
+    # As a run of its own would have it.
+    expected = str(tmp_path / "expected.tif")
+    names = (str(tmp_path / name) for name in ("pan.tif", "ms.tif"))
+    fuse(*names, expected, model=str(tmp_path / "tiny.safetensors"), seed=2, device="cpu")
+    np.testing.assert_array_equal(read_bands(str(tmp_path / "c.tif"))[0], read_bands(expected)[0])
 
 
 def resident(pid: int) -> int:
