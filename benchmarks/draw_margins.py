@@ -68,7 +68,8 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
         sharex=True,
     )
     handles = {}
-    for panels, ((model, group), measured) in zip(axes, lines.items()):
+    for number, ((model, group), measured) in enumerate(lines.items()):
+        panels = axes[number]
         for panel, (measure, title) in zip(panels, MEASURES.items()):
             points: dict[int, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
             for row in measured:
@@ -94,9 +95,9 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
             panel.ticklabel_format(axis="y", useOffset=False)
             panel.grid(color="#dddddd", linewidth=0.6)
             panel.spines[["top", "right"]].set_visible(False)
-            if panels is axes[0]:
+            if number == 0:
                 panel.set_title(title, fontsize=10.5)
-            if panels is axes[-1]:
+            if number == len(lines) - 1:
                 panel.set_xlabel("margin [PAN pixels]")
         panels[0].set_ylabel(f"{model}\n{group}", fontweight="bold")
     tiles = sorted(handles)

@@ -22,7 +22,7 @@ from benchmarks.margins import (  # noqa: E402
     seam_energy,
 )
 from benchmarks.scenes import OpenScene  # noqa: E402
-from fusion_core.execution.blending import blend_columns  # noqa: E402
+from fusion_core.execution.blending import ColumnBlender  # noqa: E402
 from fusion_core.execution.tile_plan import plan_tiles  # noqa: E402
 from fusion_core.raster.scene import Scene  # noqa: E402
 from fusion_core.weights import MODELS_FOLDER  # noqa: E402
@@ -41,7 +41,7 @@ def test_borders_are_where_blending_is_steepest(margin, displaced):
     axis = plan_tiles((0, 0, 1, 200 + displaced), (0, 2), 32, margin).cols
     # Every other tile says 1, so the joined row steps at the borders, by half in the middle of an overlap.
     tiles = np.arange(axis.count)[:, None, None, None] % 2 * np.ones((1, 1, 1, 32), np.float32)
-    joined = blend_columns(tiles, margin)[0, 0][axis.start - axis.position(axis.first) :]
+    joined = ColumnBlender(margin).add(tiles)[0, 0][axis.start - axis.position(axis.first) :]
     steps = np.abs(np.diff(joined[displaced : displaced + 200]))
     found = borders(axis, 200, displaced)
     assert len(found) == len(set(found)) >= 168 // (32 - 2 * margin)
