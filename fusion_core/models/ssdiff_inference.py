@@ -224,8 +224,8 @@ class _SpatialBlock:
 
     def __call__(self, y: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         hidden = F.leaky_relu_(self.before(y), ssdiff.SLOPE)
-        hidden = F.silu(self.norm(_with_bias(self.middle, hidden, bias)), inplace=True)
-        return self.last(hidden).add_(y)
+        hidden = ssdiff.near_zero(_with_bias(self.middle, hidden, bias), self.norm.num_groups)
+        return self.last(F.silu(self.norm(hidden), inplace=True)).add_(y)
 
 
 class _Down:
