@@ -16,7 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -57,7 +57,17 @@ ASLEEP_COLUMNS = (
     *("scheduler ms/tile", "client ms/tile", "bytes/tile"),
 )
 COLUMNS = (
-    *("model", "workers", "way", "Mpx/s", "efficiency", "start s", "first job s", "ms/tile"),
+    *(
+        "model",
+        "workers",
+        "way",
+        "Mpx/s",
+        "efficiency",
+        "core s/Mpx",
+        "start s",
+        "ready s",
+        "ms/tile",
+    ),
     *("scheduler ms/tile", "client ms/tile", "bytes/tile"),
 )
 
@@ -65,15 +75,20 @@ COLUMNS = (
 class Spending:
     """What the runs of one way take beside time.
 
+    Args:
+        cluster: whose scheduler and workers are looked at.
+
     Attributes:
-        scheduler, client: seconds of processor time of each run.
+        scheduler, client, workers: seconds of processor time of each run.
         sent: bytes over the loopback interface during each run, whoever sent them.
     """
 
-    def __init__(self, scheduler: int) -> None:
-        self._scheduler = psutil.Process(scheduler)
+    def __init__(self, cluster: DaskCluster) -> None:
+        self._scheduler = [psutil.Process(cluster.scheduler.pid)]
+        self._workers = [psutil.Process(worker.pid) for worker in cluster.workers.values()]
         self.scheduler: list[float] = []
         self.client: list[float] = []
+        self.workers: list[float] = []
         self.sent: list[float] = []
 
     @contextmanager
@@ -82,13 +97,8 @@ class Spending:
         before = self._now()
         yield
         taken = (now - then for now, then in zip(self._now(), before))
-        for values, value in zip((self.scheduler, self.client, self.sent), taken):
+        for values, value in zip((self.scheduler, self.client, self.workers, self.sent), taken):
             values.append(value)
-
-    def _now(self) -> tuple[float, float, float]:
-        times = self._scheduler.cpu_times()
-        sent = psutil.net_io_counters(pernic=True)["lo"].bytes_sent
-        return times.user + times.system, time.process_time(), sent
 
     def per_tile(self, tiles: int, skipped: int = 1) -> dict[str, float]:
         """Medians over the runs, the first ones left out."""
@@ -101,6 +111,15 @@ class Spending:
             "client ms/tile": round(1000 * client, 3),
             "bytes/tile": round(sent),
         }
+
+    def _now(self) -> tuple[float, float, float, float]:
+        sent = psutil.net_io_counters(pernic=True)["lo"].bytes_sent
+        return _seconds(self._scheduler), time.process_time(), _seconds(self._workers), sent
+
+
+def _seconds(processes: list[psutil.Process]) -> float:
+    times = [process.cpu_times() for process in processes]
+    return sum(one.user + one.system for one in times)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -185,32 +204,40 @@ def _measured(
     """
     pair = _scene(options.size, model, folder)
     with _cluster(workers, folder) as (cluster, start), connect(cluster.address) as held:
-        spending = {way: Spending(cluster.scheduler.pid) for way in (DIRECT, INDIRECT)}
+        started = time.perf_counter()
+        executor = DaskExecutor(_plan(model), held.address)
+        executor.run(_batch(model, 1), int)
+        executor.close()
+        ready = time.perf_counter() - started
+        spending = {way: Spending(cluster) for way in (HERE, DIRECT, INDIRECT)}
         done: dict[str, FuseResult] = {}
         images: dict[str, np.ndarray] = {}
-        # A first run finds workers that have not imported torch yet.
-        first = time.perf_counter()
-        _fused(model, pair, folder, cluster.address)
-        first = time.perf_counter() - first
 
-        def side(way: str) -> Callable[[], None]:
-            return lambda: _turn(way, model, pair, folder, workers, held, spending, done, images)
+        def turn(way: str) -> None:
+            held.direct = way == DIRECT
+            place = {"threads": workers} if way == HERE else {"cluster": held.address}
+            with spending[way].counted():
+                done[way] = _fused(model, pair, folder, **place)
+            images[way] = read_bands(done[way].output)[0]
 
-        seconds = alternate({way: side(way) for way in (HERE, DIRECT, INDIRECT)}, options.rounds)
+        ways = {way: partial(turn, way) for way in (HERE, DIRECT, INDIRECT)}
+        seconds = alternate(ways, options.rounds)
         empty = list(_empty(model, cluster, held, options.rounds))
+    megapixels = options.size**2 / 1e6
     for way, times in seconds.items():
         if not np.array_equal(images[way], images[HERE]):
             raise FusionError(f"{model.card.id} gives other pixels on {workers} workers ({way}).")
+        spent = spending[way].client if way == HERE else spending[way].workers
         row = {
             "model": model.card.id,
             "workers": workers,
             "way": way,
-            "Mpx/s": round(options.size**2 / 1e6 / statistics.median(times), 4),
+            "Mpx/s": round(megapixels / statistics.median(times), 4),
             "efficiency": round(median_ratio(seconds[HERE], times), 3),
+            "core s/Mpx": round(statistics.median(spent[1:]) / megapixels, 2),
         }
         if way != HERE:
-            row["start s"] = round(start, 1)
-            row["first job s"] = round(first - statistics.median(seconds[DIRECT]), 1)
+            row |= {"start s": round(start, 1), "ready s": round(ready, 1)}
             row |= spending[way].per_tile(done[way].tiles)
         yield row
     for row in empty:
@@ -226,19 +253,10 @@ def _empty(
     model: ModelFile, cluster: DaskCluster, held: Connection, rounds: int
 ) -> Iterator[dict[str, object]]:
     """What tiles cost that nothing is computed of, a row for each way."""
-    card = model.card
-    limits = ((0.0, 1.0),) * card.ms_bands
-    plan = SamplingPlan(model.path, 1, card.solver, card.grid, 0, 1, limits, "cpu", "auto")
-    executor = DaskExecutor(plan, held.address)
+    executor = DaskExecutor(_plan(model), held.address)
     size, count = executor.info.batch_size, executor.info.in_flight
-    coarse = card.tile // card.ratio
-    batch = TileBatch(
-        guide=np.ones((size, card.guide_bands, card.tile, card.tile), np.float32),
-        ms=np.ones((size, card.ms_bands, coarse, coarse), np.float32),
-        lms=np.ones((size, card.ms_bands, card.tile, card.tile), np.float32),
-        origins=np.stack([np.arange(size), np.arange(size)], axis=1),
-    )
-    spending = {way: Spending(cluster.scheduler.pid) for way in (DIRECT, INDIRECT)}
+    batch = _batch(model, size)
+    spending = {way: Spending(cluster) for way in (DIRECT, INDIRECT)}
 
     def side(way: str) -> None:
         held.direct = way == DIRECT
@@ -282,7 +300,7 @@ def _asleep(model: ModelFile, rate: float, workers: Sequence[int]) -> Iterator[d
             ends.enter_context(connect(cluster.address))
             ends.enter_context(mock.patch.object(dask_pieces, "fuse_tiles", slept))
             _fused(model, small, folder, cluster.address)
-            spending = Spending(cluster.scheduler.pid)
+            spending = Spending(cluster)
             with spending.counted():
                 started = time.perf_counter()
                 done = _fused(model, pair, folder, cluster.address)
@@ -297,25 +315,22 @@ def _asleep(model: ModelFile, rate: float, workers: Sequence[int]) -> Iterator[d
         }
 
 
-def _turn(
-    way: str,
-    model: ModelFile,
-    pair: tuple[str, str],
-    folder: Path,
-    workers: int,
-    held: Connection,
-    spending: dict[str, Spending],
-    done: dict[str, FuseResult],
-    images: dict[str, np.ndarray],
-) -> None:
-    """Fuse the scene one way."""
-    if way == HERE:
-        done[way] = _fused(model, pair, folder, threads=workers)
-    else:
-        held.direct = way == DIRECT
-        with spending[way].counted():
-            done[way] = _fused(model, pair, folder, held.address)
-    images[way] = read_bands(done[way].output)[0]
+def _plan(model: ModelFile) -> SamplingPlan:
+    card = model.card
+    limits = ((0.0, 1.0),) * card.ms_bands
+    return SamplingPlan(model.path, card.steps, card.solver, card.grid, 0, 1, limits, "cpu", "auto")
+
+
+def _batch(model: ModelFile, count: int) -> TileBatch:
+    """Tiles as large as the model's, all the same."""
+    card = model.card
+    coarse = card.tile // card.ratio
+    return TileBatch(
+        guide=np.ones((count, card.guide_bands, card.tile, card.tile), np.float32),
+        ms=np.ones((count, card.ms_bands, coarse, coarse), np.float32),
+        lms=np.ones((count, card.ms_bands, card.tile, card.tile), np.float32),
+        origins=np.stack([np.arange(count), np.arange(count)], axis=1),
+    )
 
 
 def _fused(

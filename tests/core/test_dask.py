@@ -245,7 +245,8 @@ def test_cancel_leaves_nothing_on_the_cluster(cluster, watch, tmp_path, direct):
         asked.set()
         started = time.monotonic()
         assert [type(end) for end in runs.join()] == [Cancelled] * 3
-        assert time.monotonic() - started < 2
+        # Their 900 steps would take minutes.
+        assert time.monotonic() - started < 10
         executor.close()
         # The connection stays, as between the scenes of an archive, and the model with it.
         wait_until(
