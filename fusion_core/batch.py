@@ -11,10 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import Cancelled, FusionError
 from .fuse import fuse
 from .raster.file_lock import try_lock
+
+if TYPE_CHECKING:
+    from .execution.dask_connection import Connection
 
 _REQUIRED = ("pan", "ms", "output")
 _FILES = ("pan", "output", "uncertainty")
@@ -82,7 +86,7 @@ class BatchResult:
     Attributes:
         scenes: one report for each, in the table's order.
         seconds: wall clock of this run.
-        interrupted: it was told to end before the last scene.
+        interrupted: it was told to end before the last scene, or lost the cluster.
     """
 
     scenes: tuple[SceneReport, ...]
@@ -166,7 +170,7 @@ def run_batch(
 
     Beside the table grows ``<table>.state``, one line of JSON for each scene that was finished or failed.  A scene is
     skipped if it finished with the same arguments and the same input files, and its outputs are there.  A scene that
-    fails does not stop the others, and is tried again by the next run.
+    fails does not stop the others, unless the cluster is gone that all of them need, and is tried again by the next run.
 
     Args:
         path: the table, see ``read_jobs``.
@@ -184,7 +188,7 @@ def run_batch(
     scenes = read_jobs(path, defaults)
     reports = [SceneReport(scene.name, "waiting") for scene in scenes]
     stopped = False
-    with _held_cluster(defaults or {}), _State(path, tell) as state:
+    with _held_cluster(defaults or {}) as cluster, _State(path, tell) as state:
         try:
             for index, scene in enumerate(scenes):
                 fingerprint = scene.fingerprint()
@@ -197,6 +201,9 @@ def run_batch(
                 if reports[index].state == "failed":
                     tell(f"Failed: {reports[index].error}")
                 state.add(fingerprint, reports[index])
+                if cluster is not None and cluster.lost:
+                    stopped = True
+                    break
         except (KeyboardInterrupt, Cancelled):
             stopped = True
         result = BatchResult(tuple(reports), round(time.monotonic() - started, 3), stopped)
@@ -334,7 +341,9 @@ class _State:
         )
 
 
-def _held_cluster(defaults: Mapping[str, object]) -> AbstractContextManager:
+def _held_cluster(
+    defaults: Mapping[str, object],
+) -> AbstractContextManager[Connection | None]:
     """The connection to the cluster of the whole run, so that models stay on its workers from scene to scene."""
     cluster = defaults.get("cluster")
     if cluster is None or defaults.get("executor") == "worker":

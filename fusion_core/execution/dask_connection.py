@@ -76,6 +76,11 @@ class Connection:
                 self._models[digest] = self.client.submit(bytes, weights, key=f"model-{digest}")
             return self._models[digest]
 
+    @property
+    def lost(self) -> bool:
+        """Whether the scheduler does not answer any more."""
+        return self.client.status != "running"
+
     def close(self) -> None:
         """Say that a user of the connection is done; the last one closes it, and its data leave the cluster."""
         with _lock:
@@ -105,7 +110,7 @@ def connect(address: str) -> Connection:
     """
     with _lock:
         known = _connections.get(address)
-        if known is not None and known.client.status == "running":
+        if known is not None and not known.lost:
             known.users += 1
             return known
     made = Connection(address)

@@ -266,6 +266,8 @@ def test_a_cluster_is_held_from_scene_to_scene(archive, monkeypatch):
     events = []
 
     class Held:
+        lost = False
+
         def __init__(self, address):
             events.append(address)
 
@@ -283,6 +285,33 @@ def test_a_cluster_is_held_from_scene_to_scene(archive, monkeypatch):
     monkeypatch.setattr(batch, "fuse", computed)
     run_batch(archive(line("a.tif"), line("b.tif")), defaults={"cluster": "tcp://h:1"})
     assert events == ["tcp://h:1"] * 3 + ["let go"]
+
+
+def test_a_cluster_that_is_gone_ends_the_run(archive, monkeypatch):
+    """Each of a thousand scenes would ask for it in vain."""
+
+    class Held:
+        lost = False
+
+        def __init__(self, address):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *exception):
+            pass
+
+    def lose(pan, ms, output, **job):
+        Held.lost = output.endswith("b.tif")
+        raise FusionError("The scene failed.")
+
+    monkeypatch.setattr("fusion_core.execution.dask_connection.connect", Held)
+    monkeypatch.setattr(batch, "fuse", lose)
+    table = archive(line("a.tif"), line("b.tif"), line("c.tif"))
+    result = run_batch(table, defaults={"cluster": "tcp://h:1"})
+    assert states(result) == ["failed", "failed", "waiting"]
+    assert result.interrupted
 
 
 def test_a_cluster_that_does_not_answer_fails_before_any_scene(archive, tmp_path):
