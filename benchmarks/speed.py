@@ -2,7 +2,8 @@
 
 Each part runs in a process of its own in which both sides take turns; ratios are medians over the turns.  Times are
 measured with glibc's allocator as it is and with freed memory kept, since page faults are much of the published way's
-time.  Other programs may run meanwhile: trust the ratios, not the seconds.
+time.  Where other programs run meanwhile, trust the ratios, not the seconds, and with ``--threads 1`` more than with
+two: torch's threads wait for each other, and so for the one that another program holds up.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.scenes import DATA, ROOT
 from benchmarks.tables import write_csv
 
-THREADS = 2
 ALLOCATORS = ("default", "raised")
 PARTS = ("calls", "jobs", "memory", "quality")
 TITLES = {
@@ -67,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the scenes")
     parser.add_argument("--csv", type=Path, default=ROOT / "build" / "speed.csv")
     parser.add_argument("--only", choices=PARTS, action="append", help="all parts by default")
+    parser.add_argument("--threads", type=int, default=2, help="cores and CPU threads")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it runs")
     options = parser.parse_args(arguments)
     parts = options.only or PARTS
@@ -95,9 +96,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _part(options: argparse.Namespace, *words: str) -> Figures:
     """Figures of a part of the benchmark, from a process of its own."""
     command = [sys.executable, str(ROOT / "benchmarks" / "speed_parts.py"), *words]
-    command += ["--threads", str(THREADS), "--data", str(options.data)]
+    command += ["--threads", str(options.threads), "--data", str(options.data)]
     command += ["--quick"] if options.quick else []
-    environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS)}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
     # Our own interpreter and script, arguments as a list, no shell.
     run = subprocess.run(  # nosec B603
         command, env=environment, capture_output=True, text=True, check=True

@@ -64,7 +64,8 @@ def test_all_tiles_are_computed_in_chunks():
 @linux_only
 def test_quick_run_measures_calls_and_memory(tmp_path, capsys):
     table = tmp_path / "speed.csv"
-    arguments = ["--quick", "--only", "calls", "--only", "memory", "--csv", str(table)]
+    arguments = ["--quick", "--only", "calls", "--only", "memory", "--threads", "1"]
+    arguments += ["--csv", str(table)]
     assert speed.main(arguments) == 0
     printed = capsys.readouterr().out
     assert "PyTorch" in printed
@@ -102,10 +103,10 @@ def test_memory_that_is_free_bounds_the_published_batch(monkeypatch):
     assert affordable_tiles(64) == 64
 
 
-def test_a_part_that_fails_is_told(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(speed, "THREADS", "two")
-    assert speed.main(["--only", "calls", "--csv", str(tmp_path / "speed.csv")]) == 1
-    assert "invalid int value" in capsys.readouterr().err
+def test_a_part_that_fails_is_told(tmp_path, capsys):
+    arguments = ["--only", "calls", "--threads", "-1", "--csv", str(tmp_path / "speed.csv")]
+    assert speed.main(arguments) == 1
+    assert "positive integer" in capsys.readouterr().err
     assert not (tmp_path / "speed.csv").exists()
 
 
