@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint install package clean \
     bench-accuracy bench-full-resolution bench-steps bench-margins bench-pictures bench-adaptation \
-    bench-speed bench-cluster
+    bench-speed bench-pipeline bench-cluster
 
 NAME := diffusion_pansharpening
 VERSION = $(shell sed -n 's/^version=//p' metadata.txt)
@@ -60,6 +60,9 @@ bench-adaptation: setup  ## Adapt models to scenes in five minutes on two cores;
 
 bench-speed: setup  ## Speed and memory on two cores against the published way; csv in build
 	$(PYTHON) benchmarks/speed.py $(SCENES)
+
+bench-pipeline: setup  ## All but the network against gdal_pansharpen; memory of a scene ten times as high
+	$(PYTHON) benchmarks/pipeline.py --worker
 
 bench-cluster: setup  ## A Dask cluster here against threads of one process; how many threads it feeds
 	$(PYTHON) benchmarks/cluster.py

@@ -33,8 +33,8 @@ LOOK_AHEAD_BYTES = 1 << 24
 WAITING_ROWS = 2
 """Strips that are finished and not yet written."""
 
-CACHE_BYTES = 1 << 18
-"""Of the tiles that are blended at once: a quarter of a processor core's second cache."""
+CACHE_BYTES = 1 << 20
+"""Of the tiles that are blended at once: about a processor core's second cache."""
 
 
 _Rows = tuple[int, list[np.ndarray]]

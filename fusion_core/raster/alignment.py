@@ -17,7 +17,7 @@ from ..resampling import cubic_taps
 SNAP = 0.01
 """MS pixels of misfit that are taken for rounding in the georeference rather than for a real shift."""
 
-CACHED_VALUES = 1 << 15
+CACHED_VALUES = 1 << 16
 """Numbers of an array that fits into the processor's cache together with a few others."""
 
 TIE = 1e-6
