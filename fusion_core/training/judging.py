@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ..diffusion import noise_field, sample
-from ..execution.blending import RowBlender, blend_columns
+from ..execution.blending import ColumnBlender, RowBlender
 from ..execution.consistency import toward_measured
 from ..execution.device import CHUNK, GPU_BATCH
 from ..execution.tile_plan import TilePlan, plan_tiles
@@ -141,10 +141,11 @@ class SceneJudge:
         parts = list(pool.map(work, starts)) if pool is not None else [work(s) for s in starts]
         tiles = np.concatenate(parts)
         rows, cols = self.plan.rows, self.plan.cols
-        blender, strips = RowBlender(rows.margin), []
+        blender, strips = RowBlender(rows.margin, cols.count * cols.stride), []
         for index in range(rows.count):
-            strip = blend_columns(tiles[index * cols.count : (index + 1) * cols.count], cols.margin)
-            strips.append(blender.add(strip))
+            neighbours = tiles[index * cols.count : (index + 1) * cols.count]
+            blender.begin()
+            strips.append(blender.add(ColumnBlender(cols.margin).add(neighbours), 0))
         residual = np.concatenate(strips, axis=1)
         row, col, height, width = self.window
         top, left = row - rows.covered[0], col - cols.covered[0]
