@@ -63,7 +63,7 @@ class DaskExecutor:
         self._client = self._connection.client
         self._travellers = ThreadPoolExecutor(TRAVELLERS, "travel")
         try:
-            self.report = self._ask_workers()
+            self.report = self._ask_workers(model.card.method)
             self._model = self._connection.model(self.digest, Path(plan.model).read_bytes())
             threads = self._client.nthreads()
         except BaseException:
@@ -121,7 +121,7 @@ class DaskExecutor:
             self._connection.close()
             self._connection = None
 
-    def _ask_workers(self) -> WorkerReport:
+    def _ask_workers(self, method: str) -> WorkerReport:
         """How all the workers compute; refuse if they would not give the same pixels."""
         addresses = list(self._client.nthreads())
         futures = {
@@ -129,6 +129,7 @@ class DaskExecutor:
                 report,
                 self.plan.device,
                 self.plan.precision,
+                method,
                 key=f"report-{self._job}-{number}",
                 workers=[address],
                 # A worker that went meanwhile need not answer.

@@ -13,6 +13,7 @@ import numpy as np
 
 from .. import __version__
 from ..errors import FusionError
+from ..weights import read_model
 from .allocator import keep_freed_memory
 from .executor import SamplingPlan, TileBatch
 
@@ -51,11 +52,12 @@ class WorkerReport:
     most: int
 
 
-def report(device: str, precision: str) -> WorkerReport:
+def report(device: str, precision: str, method: str) -> WorkerReport:
     """How this worker would compute.
 
     Args:
         device, precision: as the user named them.
+        method: "ddrf" or "ssdiff".
 
     Raises:
         FusionError: they do not exist here.
@@ -73,7 +75,7 @@ def report(device: str, precision: str) -> WorkerReport:
         version=__version__,
         torch=torch.__version__.partition("+")[0],
         device=found.type,
-        precision=str(resolve_precision(precision, found)).removeprefix("torch."),
+        precision=str(resolve_precision(precision, found, method)).removeprefix("torch."),
         chunk=CHUNK if on_cpu else 1,
         most=TASK_CHUNKS * CHUNK if on_cpu else GPU_BATCH,
     )
@@ -131,17 +133,17 @@ def _executor(
         if key in _executors:
             _executors.move_to_end(key)
             return _executors[key]
-        found = report(plan.device, plan.precision)
-        if found != expected:
-            raise FusionError(
-                f"The worker {worker.address} computes differently than the others ({difference(found, expected)}): "
-                "have all workers run the same versions on the same kind of device."
-            )
         path = Path(worker.local_directory) / f"{digest}.safetensors"
         if not path.exists():
             partial = path.with_suffix(f".{os.getpid()}")
             partial.write_bytes(weights)
             partial.replace(path)
+        found = report(plan.device, plan.precision, read_model(path).card.method)
+        if found != expected:
+            raise FusionError(
+                f"The worker {worker.address} computes differently than the others ({difference(found, expected)}): "
+                "have all workers run the same versions on the same kind of device."
+            )
         _executors[key] = LocalExecutor(replace(here, model=str(path)))
         # Dropped and not closed: another thread may still compute with it.
         while len(_executors) > MOST_EXECUTORS:

@@ -9,6 +9,8 @@ import torch
 from ..errors import FusionError
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+BFLOAT16_ON_CPU = ("ddrf",)
+"""Methods whose networks a CPU with bfloat16 instructions computes faster in it; SSDiff's attention is none of them."""
 CHUNK = 2
 """Tiles that one CPU thread computes together."""
 GPU_BATCH = 64
@@ -64,14 +66,23 @@ def same_devices(name: str) -> list[str]:
     return [name]
 
 
-def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """The number format a user's choice means; "auto" is bfloat16 on a GPU that has it, else float32.
+def resolve_precision(name: str, device: torch.device, method: str) -> torch.dtype:
+    """The number format a user's choice means.
+
+    "auto" is bfloat16 on a GPU that has it, and on a CPU that has it if the method's network is faster in it there;
+    else float32.
+
+    Args:
+        name: "auto", "float32", "bfloat16" or "float16".
+        device: where the network computes.
+        method: "ddrf" or "ssdiff".
 
     Raises:
         FusionError: unknown, or float16 on the CPU, where it is slower than float32 and loses range.
     """
     if name == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        worth_it = device.type != "cpu" or method in BFLOAT16_ON_CPU
+        fast = worth_it and has_bfloat16(device)
         return torch.bfloat16 if fast else torch.float32
     if name not in PRECISIONS:
         raise FusionError(
@@ -80,6 +91,15 @@ def resolve_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "float16" and device.type == "cpu":
         raise FusionError("The CPU cannot compute in float16: use auto, float32 or bfloat16.")
     return PRECISIONS[name]
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device multiplies in bfloat16; where it could only by emulation, float32 is faster."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    # Underscored, but the only ones to ask; a version of torch without them computes in float32.
+    questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in questions)
 
 
 def default_batch_size(device: torch.device, threads: int) -> int:

@@ -48,9 +48,9 @@ class LocalExecutor:
     def __init__(self, plan: SamplingPlan) -> None:
         self.plan = plan
         self.device = resolve_device(plan.device)
-        self.dtype = resolve_precision(plan.precision, self.device)
         model = read_model(plan.model)
         self.card = model.card
+        self.dtype = resolve_precision(plan.precision, self.device, self.card.method)
         self.network = load_network(model).inference_form().to(self.device, self.dtype)
         self.network.to(memory_format=torch.channels_last)
         self.serve(plan)

@@ -18,7 +18,7 @@ import torch
 from ..band_matching import match_bands
 from ..bands import canonical_band
 from ..errors import Cancelled, FusionError
-from ..execution.device import resolve_device, resolve_precision, thread_count
+from ..execution.device import has_bfloat16, resolve_device, resolve_precision, thread_count
 from ..models import FusionNetwork, create_model
 from ..training_job import Progress, TrainingJob, TrainingReport
 from ..training_scenes import TrainingScene
@@ -490,12 +490,12 @@ def _settings(
     batch = job.batch or max(1, recipe.pixels // patch**2)
     precision = job.precision
     if precision == "auto":
-        precision = "bfloat16" if _has_fast_bfloat16(device) else "float32"
+        precision = "bfloat16" if has_bfloat16(device) else "float32"
     elif precision == "float16":
         raise FusionError(
             "Training in float16 loses small gradients: use auto, float32 or bfloat16."
         )
-    resolve_precision(precision, device)
+    resolve_precision(precision, device, job.method)
     card = None if base is None else base.card
     return TrainingSettings(
         iterations=job.iterations or 1,
@@ -513,14 +513,6 @@ def _settings(
         frozen_statistics=base is not None,
         phase=PHASE if job.alternating else 0,
     )
-
-
-def _has_fast_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    # Without these instructions bfloat16 is emulated; the question is young in torch.
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return device.type == "cpu" and bool(supported())
 
 
 def _colours(scene: TrainingScene) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ import torch
 
 from fusion_core.errors import Cancelled, FusionError
 from fusion_core.execution import interpreter
-from fusion_core.execution.device import resolve_device, resolve_precision
+from fusion_core.execution.device import has_bfloat16, resolve_device, resolve_precision
 from fusion_core.execution.executor import SamplingPlan, TileBatch
 from fusion_core.execution.interpreter import find_interpreter, missing_packages
 from fusion_core.execution.local import LocalExecutor
@@ -152,11 +152,13 @@ def test_devices_that_are_not_there(name):
 
 def test_precisions():
     cpu = torch.device("cpu")
-    assert resolve_precision("auto", cpu) is torch.float32
-    assert resolve_precision("bfloat16", cpu) is torch.bfloat16
+    assert resolve_precision("auto", cpu, "ssdiff") is torch.float32
+    fast = torch.bfloat16 if has_bfloat16(cpu) else torch.float32
+    assert resolve_precision("auto", cpu, "ddrf") is fast
+    assert resolve_precision("bfloat16", cpu, "ssdiff") is torch.bfloat16
     for name in ("float16", "double"):
         with pytest.raises(FusionError, match="use auto"):
-            resolve_precision(name, cpu)
+            resolve_precision(name, cpu, "ddrf")
 
 
 def test_bfloat16_is_close(tmp_path):
