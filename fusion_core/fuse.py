@@ -313,17 +313,25 @@ def fuse(
             cleanup.enter_context(_mosaic(plan, *target, creation_options, provenance))
             for target in targets
         ]
-        side_file = _side_file(plan, output, provenance, [pan, *_listed(ms)], mosaics, tell)
-        if side_file is not None:
-            cleanup.enter_context(side_file)
-            result = _resumed(result, plan, side_file, mosaics, stop, tell)
 
         def on_progress(share: float) -> None:
             tell.told_elsewhere()
             if progress is not None:
                 progress(share)
 
-        run_plan(plan, computer, mosaics, batch_size, on_progress, stop, side_file)
+        def compute(part: FusePlan, kept: SideFile | None) -> None:
+            whole = part.tiles.count / plan.tiles.count
+            run_plan(
+                *(part, computer, mosaics, batch_size, lambda share: on_progress(whole * share)),
+                *(stop, kept),
+            )
+
+        side_file = _side_file(plan, output, provenance, [pan, *_listed(ms)], mosaics, tell)
+        if side_file is not None:
+            cleanup.enter_context(side_file)
+            tiles, rows = _resume(plan, side_file, mosaics, compute, stop, tell)
+            result = replace(result, tiles=tiles, resumed_rows=rows)
+        compute(plan, side_file)
         tell.told_elsewhere()
         # All of them are whole before the first appears; the fused image last: where it stands, everything does.
         for mosaic in mosaics:
@@ -559,28 +567,33 @@ def _side_file(
     )
 
 
-def _resumed(
-    result: FuseResult,
+def _resume(
     plan: FusePlan,
     side_file: SideFile,
     mosaics: Sequence[Mosaic],
+    compute: Callable[[FusePlan, None], None],
     stop: Callable[[], bool],
     tell: Callable[[str], None],
-) -> FuseResult:
-    """Put into the mosaics what an interrupted run finished, and count the tiles that are left."""
+) -> tuple[int, int]:
+    """Put into the mosaics what an interrupted run finished, and what is above it; tiles of the job then, and rows."""
+    tiles = plan.tiles
 
     def put(row: int, blocks: list[np.ndarray]) -> None:
         if stop():
             raise Cancelled
+        if row and row == side_file.first:
+            compute(replace(plan, tiles=replace(tiles, rows=tiles.rows.up_to(row))), None)
         for mosaic, block in zip(mosaics, blocks):
             mosaic.restore(row, block)
 
     rows = side_file.restore(put)
     if not rows:
-        return result
+        return tiles.count, 0
     tell(f"Resuming: {rows:,} of {plan.window.height:,} rows were finished by an interrupted run.")
-    strips = plan.tiles.rows.last + 1 - plan.tiles.rows.first_after(rows)
-    return replace(result, tiles=strips * plan.tiles.cols.count, resumed_rows=rows)
+    strips = tiles.rows.last + 1 - tiles.rows.first_after(side_file.rows)
+    if side_file.first:
+        strips += tiles.rows.up_to(side_file.first).count
+    return strips * tiles.cols.count, rows
 
 
 def _mosaic(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import FusionError
 
@@ -42,6 +42,11 @@ class Axis:
         unfinished = (self.start + done - self.origin) // self.stride
         # The tile before reaches into what it finishes, and is blended with it.
         return max(self.first, unfinished - (self.margin > 0))
+
+    def up_to(self, done: int) -> Axis:
+        """What a job computes that ends after the first ``done`` pixels of this one."""
+        stop = self.start + done
+        return replace(self, last=(stop - 1 - self.origin) // self.stride, stop=stop)
 
     @property
     def count(self) -> int:

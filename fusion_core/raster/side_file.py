@@ -29,6 +29,9 @@ _HEAD = struct.Struct("<QQI")
 """Before each record's pixels: first row, number of rows, CRC-32 of the pixels; then the CRC-32 of these three."""
 _SUM = struct.Struct("<I")
 
+START_SECONDS = 10.0
+"""Rows that are finished earlier are soon computed again, and not kept: a run that is as fast as the disk pays nothing."""
+
 SYNC_SECONDS = 10.0
 """How much work a power failure may cost; what ends the process alone costs none."""
 
@@ -62,11 +65,13 @@ class SideFile:
     The name holds output and job, so that no run takes another job's rows for its own.  Whatever cannot be done - a full
     disk, a file system without locks, a second run of the same job - leaves the run without side file, and is told.
 
-    A context manager: at its end the file is removed, unless the process was told to end.
+    A context manager: at its end the file is removed, unless the process was told to end; where the outputs are there,
+    so is what runs of other jobs left.
 
     Attributes:
-        path: of the file; there from the first row on.
-        rows: how many rows it holds.
+        path: of the file; there from the first row on that it holds.
+        first: that row, counted from the outputs' first.
+        rows: one past the last row that it holds, 0 if it holds none.
     """
 
     def __init__(
@@ -102,15 +107,16 @@ class SideFile:
         self._tell = tell or (lambda line: None)
         self._file: io.FileIO | None = None
         self._off = False
-        self._synced = time.monotonic()
-        self._end = 0
-        self.rows = 0
+        self._begun = self._synced = time.monotonic()
+        self._end = self._next = 0
+        self.first = self.rows = 0
 
     def restore(self, put: Callable[[int, list[np.ndarray]], None]) -> int:
         """Hand over the rows that an interrupted run of the same job finished, as far as they are whole.
 
         Args:
-            put: given the first row and, for each output, the pixels as they were stored, (bands, rows, width).
+            put: given the first row and, for each output, the pixels as they were stored, (bands, rows, width).  What
+                it is given first need not be the outputs' first row; from there on no row is missing.
 
         Returns:
             How many rows were handed over.
@@ -119,22 +125,22 @@ class SideFile:
             self._tell(
                 "An interrupted run of this image had other inputs, settings or software: its rows are not used."
             )
-        try:
-            self._file = _open_locked(self.path)
-            own = self._read(len(self._head)) == self._head
-            while own and (record := self._next_record()) is not None:
-                count, pixels = record
-                put(self.rows, self._split(count, pixels))
-                self.rows += count
-                self._end = self._file.tell()
-            # A torn or corrupt end is written anew.
-            self._file.truncate(self._end)
-            self._file.seek(self._end)
-        except FileNotFoundError:
+        if not self._open():
             return 0
+        while (record := self._next_record()) is not None:
+            row, count, pixels = record
+            if not self.rows:
+                self.first = row
+            self.rows = self._next = row + count
+            put(row, self._split(count, pixels))
+        try:
+            if self._file is not None:
+                # A torn or corrupt end is written anew.
+                self._file.truncate(self._end)
+                self._file.seek(self._end)
         except OSError as error:
             self._do_without(error)
-        return self.rows
+        return self.rows - self.first
 
     def add(self, row: int, blocks: Sequence[np.ndarray]) -> None:
         """Keep finished rows; they must come in order, without gaps.
@@ -151,17 +157,21 @@ class SideFile:
         count = blocks[0].shape[1]
         wanted = [((layout.bands, count, layout.width), layout.dtype) for layout in self._layouts]
         given = [(block.shape, block.dtype.name) for block in blocks]
-        if row != self.rows or not 0 < count <= self._height - row or given != wanted:
-            raise ValueError(f"rows {row} of {given} do not follow row {self.rows}")
+        if row != self._next or not 0 < count <= self._height - row or given != wanted:
+            raise ValueError(f"rows {row} of {given} do not follow row {self._next}")
+        self._next = row + count
+        if not self.rows and time.monotonic() - self._begun < START_SECONDS:
+            return
         try:
             self._require_space(count)
-            if row == 0:
+            if not self.rows:
                 self._start()
+                self.first = row
             self._append(row, count, blocks)
         except OSError as error:
             self._do_without(error)
         else:
-            self.rows += count
+            self.rows = self._next
 
     def discard(self) -> None:
         """Remove the file."""
@@ -181,7 +191,7 @@ class SideFile:
         self._file.close()
         self._file = None
         self._tell(
-            f"{self.rows:,} of {self._height:,} rows are kept: the same command goes on from there."
+            f"{self.rows - self.first:,} of {self._height:,} rows are kept: the same command goes on from there."
         )
 
     def __enter__(self) -> SideFile:
@@ -190,19 +200,39 @@ class SideFile:
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         if kind is not None and issubclass(kind, Interrupted):
             self.keep()
-        else:
-            self.discard()
+            return
+        self.discard()
+        if kind is None:
+            self._remove_others()
 
-    def _next_record(self) -> tuple[int, bytearray] | None:
-        """Number of rows and pixels of the next record; None where it is torn, corrupt or not there."""
-        head = self._read(_HEAD.size + _SUM.size)
-        if head is None or _SUM.unpack_from(head, _HEAD.size) != (zlib.crc32(head[: _HEAD.size]),):
+    def _open(self) -> bool:
+        """Whether there is a file of this job, which this run then has for itself."""
+        try:
+            self._file = _open_locked(self.path)
+            return self._read(len(self._head)) == self._head
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            self._do_without(error)
+            return False
+
+    def _next_record(self) -> tuple[int, int, bytearray] | None:
+        """First row, number of rows and pixels of the next record; None where it is torn, corrupt or not there."""
+        try:
+            head = self._read(_HEAD.size + _SUM.size)
+            if head is None or _SUM.pack(zlib.crc32(head[: _HEAD.size])) != head[_HEAD.size :]:
+                return None
+            row, count, pixel_sum = _HEAD.unpack_from(head)
+            if (self.rows and row != self.rows) or not 0 < count <= self._height - row:
+                return None
+            pixels = self._read(count * self._row_size)
+            if pixels is None or zlib.crc32(pixels) != pixel_sum:
+                return None
+            self._end = self._file.tell()
+        except OSError as error:
+            self._do_without(error)
             return None
-        row, count, pixel_sum = _HEAD.unpack_from(head)
-        if row != self.rows or not 0 < count <= self._height - row:
-            return None
-        pixels = self._read(count * self._row_size)
-        return None if pixels is None or zlib.crc32(pixels) != pixel_sum else (count, pixels)
+        return row, count, pixels
 
     def _read(self, size: int) -> bytearray | None:
         """The next bytes, None if there are not as many."""
@@ -227,11 +257,11 @@ class SideFile:
 
     def _start(self) -> None:
         """Make the file, or make it anew; what runs of other jobs left is of no use from here on."""
-        for file, path in self._rows_of_others():
-            _remove(file, path)
+        self._remove_others()
         if self._file is None:
             self._file = _open_locked(self.path, make=True)
-            self._file.truncate()
+        self._file.seek(0)
+        self._file.truncate()
         self._write(self._head)
 
     def _append(self, row: int, count: int, blocks: Sequence[np.ndarray]) -> None:
@@ -268,6 +298,10 @@ class SideFile:
         self._tell(
             f"Finished rows are not kept ({reason}): if this run is interrupted, the next one starts over."
         )
+
+    def _remove_others(self) -> None:
+        for file, path in self._rows_of_others():
+            _remove(file, path)
 
     def _rows_of_others(self) -> Iterator[tuple[io.FileIO, str]]:
         """Side files of the same output and other jobs that no living run has, locked."""

@@ -30,9 +30,15 @@ from tests.core.networks import write_model  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 60
-SIZE = 160
+SIZE = 112
 ROW = SIZE * 4 * 2
-STRIPS = TILES_OF_A_STRIP = 11
+STRIPS = TILES_OF_A_STRIP = 8
+
+
+@pytest.fixture(autouse=True)
+def from_the_first_row_on(monkeypatch):
+    """Runs of tests are over before rows are worth keeping."""
+    monkeypatch.setattr(side_file, "START_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -143,7 +149,7 @@ def test_the_file_is_the_same_and_fewer_tiles_are_computed(job, out, interrupt, 
     assert 40 <= result.resumed_rows < SIZE
     assert sum(computed[before:]) == result.tiles < 0.8 * STRIPS * TILES_OF_A_STRIP
     assert (
-        f"Resuming: {result.resumed_rows} of 160 rows were finished by an interrupted run." in told
+        f"Resuming: {result.resumed_rows} of 112 rows were finished by an interrupted run." in told
     )
     assert resume(job, out).resumed_rows == 0
 
@@ -151,16 +157,16 @@ def test_the_file_is_the_same_and_fewer_tiles_are_computed(job, out, interrupt, 
 def test_a_run_that_is_interrupted_says_how_to_go_on(interrupt, job, out):
     told = []
     interrupt(report=told.append)
-    assert told[-1].endswith("of 160 rows are kept: the same command goes on from there.")
+    assert told[-1].endswith("of 112 rows are kept: the same command goes on from there.")
 
 
 def test_resumed_again_and_again(job, out, interrupt, expected):
     reached = 0
-    for rows in (1, 60, 110):
+    for rows in (1, 30, 70):
         (kept,) = interrupt(strips=6, rows=rows)
         assert kept_rows(out) > reached
         reached = kept_rows(out)
-    assert resume(job, out).resumed_rows >= 110
+    assert resume(job, out).resumed_rows >= 70
     assert (out / "fused.tif").read_bytes() == expected
 
 
@@ -186,6 +192,62 @@ def test_killed_between_the_last_row_and_the_name(
     assert (result.resumed_rows < SIZE) == bool(rows_left)
     assert sum(computed) == result.tiles == (4 * TILES_OF_A_STRIP if rows_left else 0)
     assert (out / "fused.tif").read_bytes() == expected
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_first_rows_of_a_run_are_computed_again(
+    job, out, interrupt, expected, monkeypatch, computed, again
+):
+    """They were finished before rows were worth keeping."""
+    monkeypatch.setattr(side_file, "START_SECONDS", 1e9)
+    end, waiting = time.monotonic() + PATIENCE, []
+
+    def progress(share: float) -> None:
+        assert time.monotonic() < end, "no row is kept"
+        if not waiting and stall.waiting:
+            # What is finished by now is not kept, and the next strips are.
+            time.sleep(0.5)
+            monkeypatch.setattr(side_file, "START_SECONDS", 0.0)
+            stall.left, stall.waiting = 3 * TILES_OF_A_STRIP, 0
+            stall.open.set()
+            waiting.append(share)
+        if kept_rows(out) >= 16:
+            raise Interrupted
+
+    with monkeypatch.context() as patch:
+        stall = Stall(patch, 3 * TILES_OF_A_STRIP)
+        with pytest.raises(Interrupted):
+            fuse(**job, output=out / "fused.tif", progress=progress)
+    (kept,) = side_files(out)
+    data = kept.read_bytes()
+    if again:
+        # Ended while the first rows are computed again, the next run still finds the others.
+        with pytest.raises(Interrupted):
+            resume(job, out, progress=lambda share: fail_at(share, 0.1))
+        assert kept.read_bytes() == data
+    computed.clear()
+    told, shares = [], []
+    result = resume(job, out, told, progress=shares.append)
+    assert 16 <= result.resumed_rows <= SIZE - 32
+    assert sum(computed) == result.tiles < STRIPS * TILES_OF_A_STRIP + 2 * TILES_OF_A_STRIP
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+    assert (out / "fused.tif").read_bytes() == expected
+    assert os.listdir(out) == ["fused.tif"]
+
+
+def fail_at(share: float, least: float) -> None:
+    if share >= least:
+        raise Interrupted
+
+
+def test_a_short_run_keeps_nothing(job, out, interrupt, monkeypatch):
+    interrupt()
+    monkeypatch.setattr(side_file, "START_SECONDS", 1e9)
+    seen = []
+    resume(job, out, seed=2, progress=lambda share: seen.append(len(side_files(out))))
+    assert set(seen) == {1}
+    assert os.listdir(out) == ["fused.tif"]
 
 
 @pytest.mark.parametrize("damage", ["torn", "middle", "first", "head", "empty", "tail"])
@@ -216,7 +278,7 @@ def test_only_whole_rows_are_used(job, out, interrupt, expected, damage):
 
 def change_pixels(job):
     image, info = read_bands(job["ms"])
-    image[:, 30:, 30:] += 1
+    image[:, 20:, 20:] += 1
     write_geotiff(job["ms"], image, info.geotransform, info.crs_wkt, info.band_names)
 
 
@@ -327,8 +389,8 @@ def test_uncertainty_is_resumed_too(job, out, interrupt, tmp_path, computed):
 
 def test_other_formats_and_nodata(job, out, interrupt, tmp_path):
     image, info = read_bands(job["ms"])
-    image[:, 10:14, 3:30] = 0
-    image[:, 30:] = 0
+    image[:, 10:14, 3:20] = 0
+    image[:, 20:] = 0
     write_geotiff(job["ms"], image, info.geotransform, info.crs_wkt, info.band_names, nodata=0)
     fuse(**job, output=tmp_path / "expected.img")
     interrupt(output="fused.img", rows=30)
@@ -417,11 +479,21 @@ def test_two_runs_of_the_same_job_at_a_time(job, out, expected, monkeypatch):
     assert os.listdir(out) == ["fused.tif"]
 
 
+KEEPING = """
+import sys
+from fusion_core import command_line
+from fusion_core.raster import side_file
+side_file.START_SECONDS = 0.0
+command_line.end_when_told()
+sys.exit(command_line.main())
+"""
+
+
 def start(job, out, *more: str) -> subprocess.Popen:
     arguments = ["--pan", job["pan"], "--ms", job["ms"], "--model", job["model"], "--threads", "1"]
     return subprocess.Popen(
         [
-            *(sys.executable, "-m", "fusion_core", "fuse", "--output", str(out / "fused.tif")),
+            *(sys.executable, "-c", KEEPING, "fuse", "--output", str(out / "fused.tif")),
             *(*arguments, "--json", *more),
         ],
         cwd=ROOT,
@@ -463,7 +535,7 @@ def test_killed_and_started_again(job, out, tmp_path, number, executor):
     result = json.loads(printed)
     assert 0 < result["resumed_rows"] < SIZE
     assert 0 < result["tiles"] < STRIPS * TILES_OF_A_STRIP
-    assert f"Resuming: {result['resumed_rows']} of 160 rows" in said
+    assert f"Resuming: {result['resumed_rows']} of 112 rows" in said
     assert os.listdir(out) == ["fused.tif"]
     fuse(**{**job, "steps": 10, "output": tmp_path / "expected.tif"})
     assert (out / "fused.tif").read_bytes() == (tmp_path / "expected.tif").read_bytes()
