@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import FusionError
-from .interpreter import clean_environment
+from .interpreter import INSTALLED, clean_environment
 from .protocol import read_message, write_message
 
 GRACE_SECONDS = 2.0
@@ -171,7 +171,7 @@ class WorkerProcess:
         if "No module named" in last:
             return WorkerDied(
                 f"The Python interpreter {self.python} lacks a package ({last.split(': ')[-1]}): "
-                f"install it with {os.path.basename(self.python)} -m pip install torch safetensors pywavelets, "
+                f"install it with {os.path.basename(self.python)} -m pip install {INSTALLED}, "
                 "or choose another interpreter in the settings."
             )
         return WorkerDied(
