@@ -149,7 +149,7 @@ def _job_note(figure: Mapping[str, object]) -> str:
 
 
 def _counted(runs: int) -> str:
-    return "the whole image" if runs == 1 else f"{runs} tiles"
+    return "one image" if runs == 1 else f"{runs} tiles"
 
 
 def _memory_rows(options: argparse.Namespace, wanted: int, affordable: int) -> list[Figures]:
@@ -182,7 +182,7 @@ def _memory_rows(options: argparse.Namespace, wanted: int, affordable: int) -> l
 
 
 def _show(title: str, rows: list[Figures], unit: str) -> None:
-    """Print lines with their goals, and whether the lower ratio reaches them."""
+    """Print lines with their goals, and whether each ratio reaches them, said once where all do the same."""
     print(f"\n{title}\n{'':<36}{'at least':>9}{'aim':>7}", end="")
     for kind in ALLOCATORS:
         if f"ratio, {kind}" in rows[0]:
@@ -191,13 +191,14 @@ def _show(title: str, rows: list[Figures], unit: str) -> None:
     for row in rows:
         goal = [f"{row[name]:g}x" if row[name] else "" for name in ("at least", "aim")]
         print(f"{row['row']:<36}{goal[0]:>9}{goal[1]:>7}", end="")
-        ratios = []
+        words = []
         for kind in ALLOCATORS:
             if f"ratio, {kind}" in row:
-                ratios.append(row[f"ratio, {kind}"])
+                ratio = row[f"ratio, {kind}"]
                 baseline, ours = row[f"baseline, {kind}"], row[f"ours, {kind}"]
-                print(f"{baseline:>14.4g}{ours:>9.3g}{ratios[-1]:>7.1f}x", end="")
-        print(f"  {verdict(row['row'], min(ratios))}".rstrip())
+                print(f"{baseline:>14.4g}{ours:>9.3g}{ratio:>7.1f}x", end="")
+                words.append(verdict(row["row"], ratio))
+        print(f"  {' / '.join(dict.fromkeys(words))}".rstrip())
         if row["note"]:
             print(f"    {row['note']}")
     sys.stdout.flush()

@@ -18,6 +18,9 @@ from fusion_core.models import FusionNetwork
 
 WIDTH = 32
 TILE = 64
+"""PAN pixels of SSDiff's tiles along a side, as in its published sampling."""
+DDRF_TILE = 128
+"""The same of the tiles that our jobs cut for DDRF."""
 BASELINE = "baseline"
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 SSDIFF_TIME, DDRF_TIME = 900, 480
@@ -41,7 +44,7 @@ def timed_calls(tiles: int, image: int, rounds: int, threads: int) -> dict[str, 
 
     Args:
         tiles: 64-pixel tiles of SSDiff's batch.
-        image: PAN pixels of DDRF's image along a side, a multiple of 64.
+        image: PAN pixels of DDRF's image along a side, a multiple of 128 or less than that.
         rounds: how often every way runs.
         threads: CPU threads.
     """
@@ -91,11 +94,12 @@ def ddrf_sides(size: int, threads: int, pool: ThreadPoolExecutor) -> dict[str, S
     condition = ddrf_condition(guide, lms)
     t = torch.tensor([DDRF_TIME])
     sides = {BASELINE: with_threads(threads, lambda: published(x_t, t, condition))}
-    tiles = tuple(_cut(part, size // TILE) for part in image)
+    side = min(size, DDRF_TILE)
+    tiles = tuple(_cut(part, size // side) for part in image)
     for name, dtype in PRECISIONS.items():
         form = fast_form(network, dtype)
         sides[name] = with_threads(threads, fast_call(form, image))
-        sides[f"{name} in tiles of {TILE}"] = in_chunks(form, tiles, pool)
+        sides[f"{name} in tiles of {side}"] = in_chunks(form, tiles, pool)
     return sides
 
 
