@@ -21,19 +21,19 @@ def fill_invalid(values: np.ndarray, valid: np.ndarray, radius: int, far: float)
     rows, cols = np.nonzero(invalid & _dilated(valid, radius))
     if not rows.size:
         return
-    height, width = values.shape
+    # With a frame around everything, pixels at an offset are found by one addition.
+    framed, known = (np.pad(image, radius) for image in (values, valid))
+    line = framed.shape[1]
+    places = (rows + radius) * line + cols + radius
     total = np.zeros(rows.size)
     weight = np.zeros(rows.size)
     for down in range(-radius, radius + 1):
         for right in range(-radius, radius + 1):
-            near_rows = rows + down
-            near_cols = cols + right
-            use = (near_rows >= 0) & (near_rows < height) & (near_cols >= 0) & (near_cols < width)
-            np.clip(near_rows, 0, height - 1, out=near_rows)
-            np.clip(near_cols, 0, width - 1, out=near_cols)
-            use &= valid[near_rows, near_cols]
-            share = use * float(np.exp(-2.0 * (down * down + right * right) / radius**2))
-            total += share * values[near_rows, near_cols]
+            near = places + (down * line + right)
+            share = known.take(near) * float(
+                np.exp(-2.0 * (down * down + right * right) / radius**2)
+            )
+            total += share * framed.take(near)
             weight += share
     values[rows, cols] = total / weight
 
