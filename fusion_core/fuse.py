@@ -514,6 +514,8 @@ def _description(plan: FusePlan, computer: Executor) -> Iterator[str]:
     card, info, scene = plan.model.card, computer.info, plan.scene
     yield f"Model {card.id}, {plan.steps} step(s) of {plan.solver} on a {plan.grid} grid, seed {plan.seed}"
     yield f"Computing on {info.device} in {info.precision}, PyTorch {info.torch_version}"
+    if info.advice is not None:
+        yield info.advice
     yield (
         f"{plan.window.width} x {plan.window.height} PAN pixels, ratio {scene.true_ratio:.4g}, "
         f"{plan.tiles.count} tiles of {card.tile} pixels"

@@ -77,6 +77,7 @@ class ExecutorInfo:
         torch_version: of PyTorch.
         batch_size: tiles of a batch by default.
         in_flight: how many batches keep the executor busy; ``run`` may be called by that many threads at a time.
+        advice: what the user could do to make it faster, one sentence, if anything.
     """
 
     device: str
@@ -84,6 +85,7 @@ class ExecutorInfo:
     torch_version: str
     batch_size: int
     in_flight: int = 1
+    advice: str | None = None
 
 
 class Executor(Protocol):

@@ -72,6 +72,7 @@ class LocalExecutor:
             torch_version=torch.__version__,
             batch_size=size,
             in_flight=IN_FLIGHT,
+            advice=self.network.advice(),
         )
 
     def serve(self, plan: SamplingPlan) -> None:

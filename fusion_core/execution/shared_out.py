@@ -39,6 +39,7 @@ class SharedOutExecutor:
             torch_version=infos[0].torch_version,
             batch_size=min(info.batch_size for info in infos),
             in_flight=sum(info.in_flight for info in infos),
+            advice=infos[0].advice,
         )
 
     def run(self, batch: TileBatch, on_call: OnCall) -> FusedTiles:

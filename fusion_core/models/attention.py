@@ -18,12 +18,13 @@ KERNEL_TYPES = (torch.float32, torch.bfloat16)
 """The kernel computes in float32; nothing more exact is given to it."""
 FEWEST = 16
 """Tokens that the kernel needs."""
+KERNEL = "llvmlite kernel"
 _COMPILING = threading.Lock()
 
 
 def attention_in_use(device: torch.device) -> str:
     """Which code computes attention on a device: "llvmlite kernel" or "PyTorch"."""
-    return "llvmlite kernel" if device.type == "cpu" and _kernel() else "PyTorch"
+    return KERNEL if device.type == "cpu" and _kernel() else "PyTorch"
 
 
 def gather_and_mix(

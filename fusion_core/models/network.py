@@ -137,6 +137,10 @@ class FusionNetwork(nn.Module, ABC):
         """
         return self
 
+    def advice(self) -> str | None:
+        """What would make the network faster here, one sentence for the user; None if nothing is known."""
+        return None
+
     def set_dropout(self, probability: float) -> None:
         """Probability of every dropout and, in DDRF, of a dropped branch; 0.2 as published, matters in training alone."""
         for module in self.modules():

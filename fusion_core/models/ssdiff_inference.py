@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import ssdiff
-from .attention import SCALE, attention_in_use, gather_and_mix
+from .attention import KERNEL, SCALE, attention_in_use, gather_and_mix
 from .network import FusionNetwork, TimeFeatures, sinusoids
 from .packed import Convolution, Pointwise
 
@@ -53,6 +53,15 @@ class SSDiffInference(FusionNetwork):
 
     def inference_form(self) -> SSDiffInference:
         return self
+
+    def advice(self) -> str | None:
+        device = self.trained.conv_x_t.weight.device
+        if device.type != "cpu" or attention_in_use(device) == KERNEL:
+            return None
+        return (
+            "Attention runs in PyTorch: SSDiff takes half the time on the CPU where the Python that computes has llvmlite "
+            "(python -m pip install llvmlite)."
+        )
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True):
         super()._apply(fn, recurse)

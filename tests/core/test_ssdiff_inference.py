@@ -264,6 +264,12 @@ def test_processor_that_llvm_does_not_know(monkeypatch):
     monkeypatch.setattr(kernel, "compiled_attention", unknown)
     monkeypatch.setattr(attention, "_compiled", attention._compiled.__wrapped__)
     assert attention_in_use(CPU) == "PyTorch"
+    assert "pip install llvmlite" in create_model("ssdiff", 4).inference_form().advice()
+
+
+def test_no_advice_where_nothing_is_missing():
+    pytest.importorskip("llvmlite")
+    assert create_model("ssdiff", 4).inference_form().advice() is None
 
 
 def test_llvmlite_is_optional(tmp_path):
