@@ -133,13 +133,15 @@ class _Pipeline:
         progress(told / total)
         # Measured here, for only one thread at a time may read the scene.
         _ = self.plan.pan_scale, self.plan.ms_scale
+        self.stages.finish(tell, begin=self._start)
+
+    def _start(self) -> None:
         self.stages.start("read", self._read)
         for number in range(self.computer.info.in_flight):
             self.stages.start(f"compute {number}", self._compute)
         self.stages.start("blend", self._blend)
         for work, channel in self.outlets:
             self.stages.start(work.__name__.strip("_"), partial(work, channel))
-        self.stages.finish(tell)
 
     def _read(self) -> None:
         for strip in read_strips(self.plan, self.first):

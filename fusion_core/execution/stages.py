@@ -63,7 +63,8 @@ class Stages:
     def start(self, name: str, work: Callable[[], None]) -> None:
         """Start a thread that ends with ``work``."""
         thread = threading.Thread(target=self._work, args=(work,), name=name, daemon=True)
-        self._working += 1
+        with self.changed:
+            self._working += 1
         self._threads.append(thread)
         thread.start()
 
@@ -86,17 +87,21 @@ class Stages:
             self.stop.set()
             self.changed.notify_all()
 
-    def finish(self, meanwhile: Callable[[], None]) -> None:
+    def finish(
+        self, meanwhile: Callable[[], None], begin: Callable[[], None] = lambda: None
+    ) -> None:
         """Wait in the caller's thread until all stages are done; none is left when this returns.
 
         Args:
             meanwhile: called in this thread again and again; it may raise to end the job.
+            begin: starts stages; Ctrl+C may come while some of them run already.
 
         Raises:
             Cancelled: the stop signal's caller said so.
-            BaseException: the first error of a stage or of ``meanwhile``.
+            BaseException: the first error of a stage, of ``begin`` or of ``meanwhile``.
         """
         try:
+            begin()
             while self._working and self._error is None:
                 meanwhile()
                 if self.stop():

@@ -310,6 +310,26 @@ def test_stages_that_wait_for_each_other_end_together():
     assert taken == list(range(10))
 
 
+def test_ctrl_c_while_stages_are_started_ends_those_that_run():
+    stages = Stages(StopSignal())
+    channel: Channel[int] = Channel(stages, 2)
+    ended = []
+
+    def wait():
+        try:
+            list(channel)
+        finally:
+            ended.append(True)
+
+    def begin():
+        stages.start("wait", wait)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stages.finish(lambda: None, begin)
+    assert ended == [True]
+
+
 def test_only_its_maker_asks_a_stop_signals_caller():
     asked = []
     signal_ = StopSignal(lambda: bool(asked.append(threading.get_ident())))
