@@ -13,7 +13,6 @@ What is folded, each exactly up to rounding:
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import ddrf
-from .network import FusionNetwork, TimeFeatures
+from .inference_form import InferenceForm
+from .network import TimeFeatures
 from .packed import Convolution, Pointwise, as_image, as_pixels
 from .wavelet import analysis_kernels
 
@@ -43,34 +43,13 @@ class _Features:
     contexts: list[torch.Tensor]
 
 
-class DDRFInference(FusionNetwork):
-    """The inference form of a trained ``DDRF``; moved to another device or precision, it is arranged anew."""
+class DDRFInference(InferenceForm):
+    """The inference form of a trained ``DDRF``."""
 
     method = "ddrf"
+    trained: ddrf.DDRF
 
-    def __init__(self, trained: ddrf.DDRF) -> None:
-        super().__init__(
-            trained.ms_bands,
-            trained.guide_bands,
-            trained.ratio,
-            stride=trained.stride,
-            smallest=trained.smallest,
-            train_steps=trained.train_steps,
-        )
-        self.trained = copy.deepcopy(trained).requires_grad_(False)
-        self._arrange()
-
-    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True):
-        before = self.dtype, self._level_bias.device
-        super()._apply(fn, recurse)
-        weight = self.trained.final_conv.block[3].weight
-        if (weight.dtype, weight.device) != before:
-            self._arrange()
-        return self
-
-    @torch.no_grad()
     def _arrange(self) -> None:
-        """Fold and pack the weights as they are now."""
         self._kept_table: tuple[tuple[int, ...], list[TimeFeatures]] = ((), [])
         trained = self.trained
         blocks = trained.blocks()

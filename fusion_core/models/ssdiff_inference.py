@@ -10,8 +10,6 @@ What is folded, each exactly up to rounding:
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +18,8 @@ from torch import nn
 
 from . import ssdiff
 from .attention import KERNEL, SCALE, attention_in_use, gather_and_mix
-from .network import FusionNetwork, TimeFeatures, sinusoids
+from .inference_form import InferenceForm
+from .network import TimeFeatures, sinusoids
 from .packed import Convolution, Pointwise
 
 
@@ -32,27 +31,11 @@ class _Features:
     entrance: torch.Tensor
 
 
-class SSDiffInference(FusionNetwork):
-    """The inference form of a trained ``SSDiff``; moved to another device or precision, it is arranged anew."""
+class SSDiffInference(InferenceForm):
+    """The inference form of a trained ``SSDiff``."""
 
     method = "ssdiff"
-
-    def __init__(self, trained: ssdiff.SSDiff) -> None:
-        super().__init__(
-            trained.ms_bands,
-            trained.guide_bands,
-            trained.ratio,
-            stride=trained.stride,
-            smallest=trained.smallest,
-            train_steps=trained.train_steps,
-        )
-        self.width = trained.width
-        self.trained = copy.deepcopy(trained).requires_grad_(False).eval()
-        self.eval()
-        self._arrange()
-
-    def inference_form(self) -> SSDiffInference:
-        return self
+    trained: ssdiff.SSDiff
 
     def advice(self) -> str | None:
         device = self.trained.conv_x_t.weight.device
@@ -63,14 +46,7 @@ class SSDiffInference(FusionNetwork):
             "(python -m pip install llvmlite)."
         )
 
-    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True):
-        super()._apply(fn, recurse)
-        self._arrange()
-        return self
-
-    @torch.no_grad()
     def _arrange(self) -> None:
-        """Fold and pack the weights as they are now."""
         trained, gains = self.trained, ssdiff.SPECTRAL_GAINS
         # The kernel is compiled here rather than in the first step.
         attention_in_use(trained.conv_x_t.weight.device)
