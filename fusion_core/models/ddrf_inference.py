@@ -14,7 +14,7 @@ What is folded, each exactly up to rounding:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch

@@ -105,8 +105,8 @@ class SSDiffInference(InferenceForm):
     ) -> torch.Tensor:
         entrance = _with_bias(self._entrance, _channels_last(x_t), time[0]).add_(features.entrance)
         entrance = F.silu(entrance, inplace=True)
-        x = self._leave_spectral(entrance[:, : self.width])
-        y = self._leave_spatial(entrance[:, self.width :])
+        x = self._leave_spectral(entrance[:, : self.trained.width])
+        y = self._leave_spatial(entrance[:, self.trained.width :])
         first_x = x = self._fuse(0, x, y)
         first_y = y = self._blocks[0](y, time[1])
         x, y = self._spectral[0](x), self._spatial[0](y)
