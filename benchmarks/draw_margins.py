@@ -5,14 +5,15 @@ The grey band is 0.5 % up and down of the installed models' first setting, tiles
 
 from __future__ import annotations
 
-import argparse
-import csv
 import sys
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.drawing import Rows, draw_csv, finish_panel, panel_grid, save
+
 MEASURES = {
     "SAM": "SAM [°], lower is better",
     "ERGAS": "ERGAS, lower is better",
@@ -29,44 +30,21 @@ COLOURS = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Read the csv, write the picture."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--csv", type=Path, default=ROOT / "build" / "margins.csv")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "margins.png")
-    options = parser.parse_args(arguments)
-    if not options.csv.exists():
-        print(f"{options.csv} is not there: run benchmarks/margins.py first.", file=sys.stderr)
-        return 1
-    with options.csv.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    draw(rows, options.output)
-    print(options.output)
-    return 0
+    return draw_csv(__doc__, "margins", draw, arguments)
 
 
-def draw(rows: list[dict[str, str]], path: Path) -> None:
+def draw(rows: Rows, path: Path) -> None:
     """Draws means over the scenes of each group.
 
     Args:
         rows: as ``benchmarks/margins.py`` writes them.
         path: the picture.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     lines: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
     for row in rows:
         lines[row["model"], row["group"]].append(row)
     margins = sorted({int(row["margin"]) for row in rows})
-    pyplot.rcParams.update({"font.family": "DejaVu Sans", "font.size": 10})
-    figure, axes = pyplot.subplots(
-        len(lines),
-        len(MEASURES),
-        figsize=(3.5 * len(MEASURES), 2.3 * len(lines) + 0.8),
-        squeeze=False,
-        sharex=True,
-    )
+    figure, axes = panel_grid(len(lines), len(MEASURES), 2.3, 0.8)
     handles = {}
     for number, ((model, group), measured) in enumerate(lines.items()):
         panels = axes[number]
@@ -92,9 +70,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
                 middle = fmean(first)
                 panel.axhspan(middle * (1 - WIDTH), middle * (1 + WIDTH), color="#ececec", zorder=0)
             panel.set_xticks(margins)
-            panel.ticklabel_format(axis="y", useOffset=False)
-            panel.grid(color="#dddddd", linewidth=0.6)
-            panel.spines[["top", "right"]].set_visible(False)
+            finish_panel(panel)
             if number == 0:
                 panel.set_title(title, fontsize=10.5)
             if number == len(lines) - 1:
@@ -108,10 +84,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
         ncol=len(tiles),
         frameon=False,
     )
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.4 / figure.get_figheight()))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
-    pyplot.close(figure)
+    save(figure, path, legend=0.4, dpi=90)
 
 
 if __name__ == "__main__":

@@ -5,18 +5,19 @@ The grey band is 1 % up and down of the middle.
 
 from __future__ import annotations
 
-import argparse
-import csv
 import sys
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.drawing import Rows, draw_csv, finish_panel, panel_grid, save
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-ROOT = Path(__file__).resolve().parents[1]
 METRICS = {
     "SAM": "SAM [°], lower is better",
     "ERGAS": "ERGAS, lower is better",
@@ -29,43 +30,20 @@ LINES = {"ddim": ("o", "--"), "dpm++2m": ("s", "-")}
 
 def main(arguments: list[str] | None = None) -> int:
     """Read the csv, write the picture."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--csv", type=Path, default=ROOT / "build" / "steps.csv")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / "steps.png")
-    options = parser.parse_args(arguments)
-    if not options.csv.exists():
-        print(f"{options.csv} is not there: run benchmarks/steps.py first.", file=sys.stderr)
-        return 1
-    with options.csv.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    draw(rows, options.output)
-    print(options.output)
-    return 0
+    return draw_csv(__doc__, "steps", draw, arguments)
 
 
-def draw(rows: list[dict[str, str]], path: Path) -> None:
+def draw(rows: Rows, path: Path) -> None:
     """Draws means over the scenes of each group.
 
     Args:
         rows: as ``benchmarks/steps.py`` writes them.
         path: the picture.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     groups = list(dict.fromkeys(row["group"] for row in rows))
     models = list(dict.fromkeys(row["model"] for row in rows))
     calls = sorted({int(row["calls"]) for row in rows})
-    pyplot.rcParams.update({"font.family": "DejaVu Sans", "font.size": 10})
-    figure, axes = pyplot.subplots(
-        len(groups),
-        len(METRICS),
-        figsize=(3.5 * len(METRICS), 2.7 * len(groups) + 0.9),
-        squeeze=False,
-        sharex=True,
-    )
+    figure, axes = panel_grid(len(groups), len(METRICS), 2.7, 0.9)
     handles = {}
     for line, group in zip(axes, groups):
         curves = _curves([row for row in rows if row["group"] == group])
@@ -87,9 +65,7 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
             panel.set_xscale("log", base=2)
             panel.set_xticks(calls, [str(number) for number in calls])
             panel.minorticks_off()
-            panel.ticklabel_format(axis="y", useOffset=False)
-            panel.grid(color="#dddddd", linewidth=0.6)
-            panel.spines[["top", "right"]].set_visible(False)
+            finish_panel(panel)
             if group == groups[0]:
                 panel.set_title(title, fontsize=10.5)
             if group == groups[-1]:
@@ -98,12 +74,8 @@ def draw(rows: list[dict[str, str]], path: Path) -> None:
     # At most four models side by side, the solvers of each one below the other.
     columns = -(-len(models) // -(-len(models) // 4))
     lines = -(-len(handles) // columns)
-    head = (0.3 + 0.22 * lines) / figure.get_figheight()
     figure.legend(handles.values(), handles.keys(), loc="upper center", ncol=columns, frameon=False)
-    figure.tight_layout(rect=(0, 0, 1, 1 - head))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
+    save(figure, path, legend=0.3 + 0.22 * lines, dpi=110)
 
 
 def _widen(panel: Axes) -> None:
