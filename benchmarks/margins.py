@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,20 +24,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.baselines import as_delivered
-from benchmarks.scenes import (
-    REDUCED,
-    ROOT,
-    Group,
-    OpenScene,
-    add_options,
-    chosen_folders,
-    chosen_models,
-    fits,
-    open_scene,
-    run_model,
-)
-from benchmarks.tables import JUDGED, LOWER_IS_BETTER, Figures, means, table, write_csv
-from fusion_core.errors import FusionError
+from benchmarks.scenes import Group, OpenScene, run_model
+from benchmarks.settings import Results, Row, measure_settings, open_scenes, setting_options
+from benchmarks.tables import JUDGED, LOWER_IS_BETTER, Figures, means, table
 from fusion_core.execution.executor import SamplingPlan, TileBatch
 from fusion_core.execution.tile_plan import Axis, plan_tiles
 from fusion_core.quality import assess_reduced
@@ -90,33 +80,10 @@ class Placement:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print a table for each model and group with the setting to choose, and write all figures as csv."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_options(parser)
+    parser = setting_options(__doc__, "margins", FEW)
     parser.add_argument("--tile", type=int, action="append", help="tiles in PAN pixels")
     parser.add_argument("--margin", type=int, action="append", help=f"{MARGINS} by default")
-    parser.add_argument("--all", action="store_true", help=f"all scenes, not {FEW} of a group")
-    parser.add_argument("--csv", type=Path, default=ROOT / "build" / "margins.csv")
-    options = parser.parse_args(arguments)
-    rows: list[dict[str, object]] = []
-    try:
-        for model in chosen_models(options):
-            groups = [group for group in REDUCED if fits(model.card, group)]
-            groups = [group for group in groups if chosen_folders(options, group)]
-            # What a tile costs is asked of a fresh process, so that its peak of memory is its own.
-            costs = {tile: _cost(model, tile) for tile in _tiles(model, options) if groups}
-            for group in groups:
-                results: dict[tuple[int, int], list[Figures]] = {}
-                for row in _measured(model, group, options, costs):
-                    rows.append(row)
-                    # A long run: what is measured so far stays.
-                    write_csv(options.csv, rows, COLUMNS)
-                    results.setdefault((row["tile"], row["margin"]), []).append(row)
-                print(_report(model, group, results), flush=True)
-    except FusionError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"\n{options.csv}" if rows else "no scene for any model here")
-    return 0
+    return measure_settings(parser.parse_args(arguments), COLUMNS, _measured, _setting, _report)
 
 
 def overhead(tile: int, margin: int) -> float:
@@ -209,44 +176,35 @@ def _as_good(figures: Figures, others: Sequence[Figures], metric: str) -> bool:
     return figures[metric] >= (1 - NEAR) * max(values)
 
 
-def _tiles(model: ModelFile, options: argparse.Namespace) -> Sequence[int]:
-    return options.tile or TILES[model.card.method]
+def _setting(row: Row) -> tuple[int, int]:
+    return row["tile"], row["margin"]
 
 
-def _measured(
-    model: ModelFile,
-    group: Group,
-    options: argparse.Namespace,
-    costs: Mapping[int, tuple[float, float]],
-) -> Iterator[dict[str, object]]:
+def _measured(model: ModelFile, group: Group, options: argparse.Namespace) -> Iterator[Row]:
     """Figures of a model on the scenes of a group, one setting after another."""
-    folders = chosen_folders(options, group)
-    for folder in folders if options.all else folders[:FEW]:
-        with open_scene(folder, group) as scene:
-            for tile in _tiles(model, options):
-                for margin in options.margin or MARGINS:
-                    if 4 * margin > tile:
-                        continue
-                    changed = _with_tiles(model, tile, margin, scene.folder)
-                    # Half of what tiles advance, in whole MS pixels.
-                    advance = (tile - 2 * margin) // (2 * group.ratio) * group.ratio
-                    pair = [
-                        _placed(changed, group, options, scene, pixels) for pixels in (0, advance)
-                    ]
-                    seconds, memory = costs[tile]
-                    yield {
-                        "group": group.title,
-                        "scene": scene.name,
-                        "model": model.card.id,
-                        "tile": tile,
-                        "margin": margin,
-                        **means([place.figures for place in pair], JUDGED),
-                        "seam": seam_energy(*pair),
-                        "border": border_error(*pair),
-                        "overhead": overhead(tile, margin),
-                        "seconds": seconds * overhead(tile, margin),
-                        "memory": memory,
-                    }
+    for scene in open_scenes(options, group, FEW):
+        for tile in options.tile or TILES[model.card.method]:
+            seconds, memory = _cost(model.path, tile)
+            for margin in options.margin or MARGINS:
+                if 4 * margin > tile:
+                    continue
+                changed = _with_tiles(model, tile, margin, scene.folder)
+                # Half of what tiles advance, in whole MS pixels.
+                advance = (tile - 2 * margin) // (2 * group.ratio) * group.ratio
+                pair = [_placed(changed, group, options, scene, pixels) for pixels in (0, advance)]
+                yield {
+                    "group": group.title,
+                    "scene": scene.name,
+                    "model": model.card.id,
+                    "tile": tile,
+                    "margin": margin,
+                    **means([place.figures for place in pair], JUDGED),
+                    "seam": seam_energy(*pair),
+                    "border": border_error(*pair),
+                    "overhead": overhead(tile, margin),
+                    "seconds": seconds * overhead(tile, margin),
+                    "memory": memory,
+                }
 
 
 def _with_tiles(model: ModelFile, tile: int, margin: int, folder: Path) -> ModelFile:
@@ -308,14 +266,18 @@ def displaced(scene: OpenScene, ratio: int, pixels: int) -> OpenScene:
     return replace(scene, pan=paths[0], ms=paths[1])
 
 
-def _cost(model: ModelFile, tile: int) -> tuple[float, float]:
-    """Seconds that one thread takes for a million PAN pixels of tiles, and MiB that it needs on top of the model's own."""
+@cache
+def _cost(path: str, tile: int) -> tuple[float, float]:
+    """Seconds that one thread takes for a million PAN pixels of tiles, and MiB that it needs on top of the model's own.
+
+    Asked of a fresh process, so that its peak of memory is its own.
+    """
     spawned = multiprocessing.get_context("spawn")
     with (
         tempfile.TemporaryDirectory() as folder,
         ProcessPoolExecutor(1, mp_context=spawned) as process,
     ):
-        changed = _with_tiles(model, tile, 0, Path(folder))
+        changed = _with_tiles(read_model(path), tile, 0, Path(folder))
         return process.submit(_run_tiles, changed.path, tile).result()
 
 
@@ -361,13 +323,9 @@ def _memory(what: str) -> float:
     return int(line.split()[1]) / 1024
 
 
-def _report(
-    model: ModelFile, group: Group, results: Mapping[tuple[int, int], list[Figures]]
-) -> str:
+def _report(title: str, results: Results) -> str:
     columns = (*MEASURED, "overhead", "seconds", "memory")
     average = {setting: means(figures, columns) for setting, figures in results.items()}
-    scenes = len(next(iter(results.values())))
-    title = f"\n{model.card.id} on {group.title}, ratio {group.ratio}, {scenes} scene(s)"
     named = {f"tile {tile}, margin {margin}": f for (tile, margin), f in average.items()}
     chosen = choice(average)
     said = (

@@ -13,19 +13,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.judging import METRICS, judge_reduced
-from benchmarks.scenes import (
-    REDUCED,
-    ROOT,
-    Group,
-    add_options,
-    chosen_folders,
-    chosen_models,
-    fits,
-    open_scene,
-    run_model,
-)
-from benchmarks.tables import JUDGED, LOWER_IS_BETTER, Figures, best_of, means, table, write_csv
-from fusion_core.errors import FusionError
+from benchmarks.scenes import Group, run_model
+from benchmarks.settings import Results, Row, measure_settings, open_scenes, setting_options
+from benchmarks.tables import JUDGED, LOWER_IS_BETTER, Figures, best_of, means, table
 from fusion_core.weights import ModelFile
 
 CALLS = (1, 2, 4, 8, 16, 25)
@@ -40,66 +30,38 @@ NEAR = 0.01
 
 def main(arguments: list[str] | None = None) -> int:
     """Print a table for each model and group, and write all figures as csv."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_options(parser)
+    parser = setting_options(__doc__, "steps", FEW)
     parser.add_argument("--steps", type=int, action="append", help=f"{CALLS} by default")
-    parser.add_argument("--all", action="store_true", help=f"all scenes, not {FEW} of a group")
-    parser.add_argument("--csv", type=Path, default=ROOT / "build" / "steps.csv")
-    options = parser.parse_args(arguments)
-    rows: list[dict[str, object]] = []
-    try:
-        for model in chosen_models(options):
-            for group in REDUCED:
-                if not fits(model.card, group):
-                    continue
-                results: dict[str, list[Figures]] = {}
-                for row in _measured(model, group, options):
-                    rows.append(row)
-                    # A long run: what is measured so far stays.
-                    write_csv(options.csv, rows, COLUMNS)
-                    results.setdefault(_setting(row), []).append(row)
-                if results:
-                    print(_report(model, group, results), flush=True)
-    except FusionError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"\n{options.csv}" if rows else "no scene for any model here")
-    return 0
+    return measure_settings(parser.parse_args(arguments), COLUMNS, _measured, _setting, _report)
 
 
-def _measured(
-    model: ModelFile, group: Group, options: argparse.Namespace
-) -> Iterator[dict[str, object]]:
+def _measured(model: ModelFile, group: Group, options: argparse.Namespace) -> Iterator[Row]:
     """Figures of a model on the scenes of a group, one setting after another."""
-    folders = chosen_folders(options, group)
-    for folder in folders if options.all else folders[:FEW]:
-        with open_scene(folder, group) as scene:
-            judge = judge_reduced(scene, group)
-            for solver, grid in SOLVERS:
-                for calls in options.steps or CALLS:
-                    image, done = run_model(
-                        model, scene, options, steps=calls, solver=solver, grid=grid
-                    )
-                    yield {
-                        "group": group.title,
-                        "scene": scene.name,
-                        "model": model.card.id,
-                        "solver": solver,
-                        "grid": grid,
-                        "calls": calls,
-                        **judge(image),
-                        "seconds": done.seconds,
-                    }
+    for scene in open_scenes(options, group, FEW):
+        judge = judge_reduced(scene, group)
+        for solver, grid in SOLVERS:
+            for calls in options.steps or CALLS:
+                image, done = run_model(
+                    model, scene, options, steps=calls, solver=solver, grid=grid
+                )
+                yield {
+                    "group": group.title,
+                    "scene": scene.name,
+                    "model": model.card.id,
+                    "solver": solver,
+                    "grid": grid,
+                    "calls": calls,
+                    **judge(image),
+                    "seconds": done.seconds,
+                }
 
 
-def _setting(row: Mapping[str, object]) -> str:
+def _setting(row: Row) -> str:
     return f"{row['solver']}, {row['grid']} grid, {row['calls']} call(s)"
 
 
-def _report(model: ModelFile, group: Group, results: Mapping[str, list[Figures]]) -> str:
+def _report(title: str, results: Results) -> str:
     average = {name: means(figures, METRICS) for name, figures in results.items()}
-    scenes = len(next(iter(results.values())))
-    title = f"\n{model.card.id} on {group.title}, ratio {group.ratio}, {scenes} scene(s)"
     calls = {name: int(figures[0]["calls"]) for name, figures in results.items()}
     choice = cheapest(average, calls)
     said = f"within {NEAR:.0%} of the best {', '.join(JUDGED)}".replace("%", " %")
