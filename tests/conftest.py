@@ -1,4 +1,4 @@
-"""The repository root as the package that QGIS sees, and an environment without a screen."""
+"""The repository root as the package that QGIS sees, an environment without a screen, and workers that start cold."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "diffusion_pansharpening"
@@ -26,3 +28,13 @@ Path(_profile.name).chmod(0o700)
 _ini = Path(_profile.name) / "profiles" / "default" / "QGIS" / "QGIS3.ini"
 _ini.parent.mkdir(parents=True)
 _ini.write_text(f"[PythonPlugins]\n{NAME}=true\n")
+
+
+@pytest.fixture
+def cold_start():
+    """The test finds no worker that another one left, and leaves none."""
+    from fusion_core.execution.warm_workers import WARM_WORKERS
+
+    WARM_WORKERS.release()
+    yield
+    WARM_WORKERS.release()

@@ -1,4 +1,4 @@
-"""Small rasters for the tests of this folder."""
+"""Small rasters and jobs for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ import numpy as np
 import pytest
 
 UTM33 = "EPSG:32633"
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """See ``make_plan``."""
+    from tests.core.jobs import make_plan
+
+    return make_plan(tmp_path)
 
 
 @pytest.fixture

@@ -32,8 +32,8 @@ from fusion_core.raster.geotiff import read_bands  # noqa: E402
 from fusion_core.raster.provenance import read_provenance  # noqa: E402
 from fusion_core.weights import read_model  # noqa: E402
 from tests.core.dask_cluster import DaskCluster  # noqa: E402
+from tests.core.jobs import make_batch, make_plan, nothing  # noqa: E402
 from tests.core.networks import write_model  # noqa: E402
-from tests.core.test_executors import make_batch, make_plan, nothing  # noqa: E402
 
 PATIENCE = 60
 

@@ -16,56 +16,14 @@ import torch
 from fusion_core.errors import Cancelled, FusionError
 from fusion_core.execution import interpreter
 from fusion_core.execution.device import has_bfloat16, resolve_device, resolve_precision
-from fusion_core.execution.executor import SamplingPlan, TileBatch
 from fusion_core.execution.interpreter import find_interpreter, missing_packages
 from fusion_core.execution.local import LocalExecutor
 from fusion_core.execution.protocol import read_message, write_message
 from fusion_core.execution.warm_workers import WARM_WORKERS
 from fusion_core.execution.worker_executor import WorkerExecutor
-from tests.core.networks import tiles, write_model
+from tests.core.jobs import alive, make_batch, make_plan, nothing, part_of
 
-
-@pytest.fixture(autouse=True)
-def cold_start():
-    """No test finds a worker that another one left."""
-    WARM_WORKERS.release()
-    yield
-    WARM_WORKERS.release()
-
-
-@pytest.fixture
-def plan(tmp_path):
-    return make_plan(tmp_path)
-
-
-def make_plan(tmp_path, **changes: object) -> SamplingPlan:
-    given = {
-        "model": write_model(tmp_path / "tiny.safetensors"),
-        "steps": 2,
-        "solver": "ddim",
-        "grid": "uniform",
-        "seed": 3,
-        "samples": 1,
-        "value_range": ((0.0, 1.0),) * 4,
-        "device": "cpu",
-        "precision": "auto",
-        "threads": 1,
-    }
-    return SamplingPlan(**{**given, **changes})
-
-
-def make_batch(count: int, size: int = 32) -> TileBatch:
-    guide, ms, lms = (t.numpy() for t in tiles(4, size, size, batch=count))
-    origins = np.array([[100 * i, -7 * i] for i in range(count)], dtype=np.int64)
-    return TileBatch(guide, ms, lms, origins)
-
-
-def part_of(batch: TileBatch, part: slice) -> TileBatch:
-    return TileBatch(*(array[part] for array in vars(batch).values()))
-
-
-def nothing(count: int) -> None:
-    """A callback that does not care."""
+pytestmark = pytest.mark.usefixtures("cold_start")
 
 
 def test_result_does_not_depend_on_the_batch(plan):
@@ -195,14 +153,6 @@ def test_a_torn_message_is_noticed():
     write_message(stream, {}, {"a": np.zeros(10, np.float32)})
     with pytest.raises(EOFError):
         read_message(io.BytesIO(stream.getvalue()[:-1]))
-
-
-def alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_worker_gives_the_same_tiles(plan):

@@ -25,18 +25,12 @@ from fusion_core.execution.worker_executor import WorkerExecutor
 from fusion_core.execution.worker_process import WorkerDied
 from fusion_core.fuse import fuse
 from fusion_core.raster.geotiff import read_bands
+from tests.core.jobs import alive, make_batch, make_plan, nothing, part_of
 from tests.core.networks import write_model
-from tests.core.test_executors import alive, make_batch, make_plan, nothing, part_of
 
 PATIENCE = 60
 
-
-@pytest.fixture(autouse=True)
-def cold_start():
-    """No test finds a worker that another one left."""
-    WARM_WORKERS.release()
-    yield
-    WARM_WORKERS.release()
+pytestmark = pytest.mark.usefixtures("cold_start")
 
 
 @pytest.fixture

@@ -26,24 +26,13 @@ from fusion_core.execution.worker_executor import WorkerExecutor
 from fusion_core.execution.worker_process import WorkerProcess
 from fusion_core.fuse import fuse
 from fusion_core.raster.geotiff import read_bands
+from tests.core.jobs import alive, make_batch, make_plan, nothing
 from tests.core.networks import write_model
-from tests.core.test_executors import alive, make_batch, make_plan, nothing
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 10
 
-
-@pytest.fixture(autouse=True)
-def cold_start():
-    """No test finds a worker that another one left."""
-    WARM_WORKERS.release()
-    yield
-    WARM_WORKERS.release()
-
-
-@pytest.fixture
-def plan(tmp_path):
-    return make_plan(tmp_path)
+pytestmark = pytest.mark.usefixtures("cold_start")
 
 
 def fused(plan, batch=None) -> tuple[int, np.ndarray]:

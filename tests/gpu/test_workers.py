@@ -10,18 +10,12 @@ import pytest
 import torch
 
 from fusion_core.execution.shared_out import SharedOutExecutor, start_workers
-from fusion_core.execution.warm_workers import WARM_WORKERS
-from tests.core.test_executors import make_batch, make_plan, nothing, part_of
+from tests.core.jobs import make_batch, make_plan, nothing, part_of
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-
-
-@pytest.fixture(autouse=True)
-def cold_start():
-    """No test finds a worker that another one left."""
-    WARM_WORKERS.release()
-    yield
-    WARM_WORKERS.release()
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+    pytest.mark.usefixtures("cold_start"),
+]
 
 
 def close_to(found: np.ndarray, expected: np.ndarray) -> bool:
