@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -13,8 +11,13 @@ from fusion_core.models import create_model, ddrf_inference
 from fusion_core.models.ddrf import DDRF
 from fusion_core.models.network import FusionNetwork
 from tests.core.networks import fill, tiles
-
-PARITY = Path(__file__).resolve().parents[3] / "shared" / "reference" / "parity"
+from tests.core.parity import (
+    DDRF_NETWORKS,
+    needs_numbers,
+    read_numbers,
+    require_published_answers,
+    share_of_range,
+)
 
 
 def made(bands: int, guide: int = 1, seed: int = 7, **options: object) -> DDRF:
@@ -23,12 +26,6 @@ def made(bands: int, guide: int = 1, seed: int = 7, **options: object) -> DDRF:
 
 def noise(*shape: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(3).standard_normal(shape)).float()
-
-
-def share_of_range(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """The greatest error as a share of the range of what was expected."""
-    assert found.shape == expected.shape
-    return float((found.float() - expected).abs().max() / (expected.max() - expected.min()))
 
 
 @pytest.mark.parametrize(
@@ -86,23 +83,13 @@ def test_the_condition_serves_many_calls():
     assert torch.equal(x_t, noise(2, 4, 32, 32))
 
 
-@pytest.mark.skipif(not PARITY.is_dir(), reason="the published networks' numbers are not here")
-@pytest.mark.parametrize("name", ["ddrf_4band", "ddrf_8band", "ddrf_hyperspectral"])
+@needs_numbers
+@pytest.mark.parametrize("name", DDRF_NETWORKS)
 @torch.inference_mode()
 def test_published_numbers_are_reproduced(name):
-    numbers = np.load(PARITY / f"{name}.npz")
-    given = {key: torch.from_numpy(numbers[key]) for key in numbers if numbers[key].ndim}
-    bands, guide = given["ms"].shape[1], given["pan"].shape[1]
-    order = str(numbers["detail_order"])
-    net = made(bands, guide, int(numbers["seed"]), detail_order=order).inference_form()
-    condition = net.prepare(given["pan"], given["ms"], given["lms"])
-    for key, self_cond in (("out_no_selfcond", None), ("out_selfcond", given["self_cond"])):
-        answer = net(given["x_t"], given["t"], condition, self_cond=self_cond)
-        assert share_of_range(answer, given[key]) < 1e-5
-    residual = sample(
-        net, condition, given["ddim25_noise"], steps=25, indexing="published", value_range=None
-    )
-    assert share_of_range(residual, given["ddim25_residual"]) < 1e-4
+    numbers = read_numbers(name)
+    trained = made(numbers.bands, numbers.guide_bands, numbers.seed, **numbers.options)
+    require_published_answers(trained.inference_form(), numbers)
 
 
 @pytest.mark.parametrize("width", [16, 32])

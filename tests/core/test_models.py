@@ -16,8 +16,15 @@ from fusion_core.models import METHODS, create_model
 from fusion_core.models.ssdiff import SPATIAL_GAINS, AlternatingProjection, scale_low_frequencies
 from fusion_core.models.wavelet import wavelet_transform
 from tests.core.networks import fill, tiles
+from tests.core.parity import (
+    DDRF_NETWORKS,
+    SSDIFF_NETWORKS,
+    needs_numbers,
+    read_numbers,
+    require_published_answers,
+    share_of_range,
+)
 
-PARITY = Path(__file__).resolve().parents[3] / "shared" / "reference" / "parity"
 GOLDEN = Path(__file__).with_name("golden_networks.json")
 CONFIGURATIONS = {
     "ssdiff-4": ("ssdiff", 4, 1, 4, {}),
@@ -29,36 +36,18 @@ CONFIGURATIONS = {
 }
 
 
-def relative_error(ours: torch.Tensor, theirs: np.ndarray) -> float:
-    return float(np.abs(ours.numpy() - theirs).max() / (theirs.max() - theirs.min()))
-
-
-@pytest.mark.skipif(not PARITY.is_dir(), reason="the published networks' numbers are not here")
-@pytest.mark.parametrize(
-    "name", ["ssdiff_4band", "ssdiff_8band", "ddrf_4band", "ddrf_8band", "ddrf_hyperspectral"]
-)
+@needs_numbers
+@pytest.mark.parametrize("name", SSDIFF_NETWORKS + DDRF_NETWORKS)
 @torch.inference_mode()
 def test_published_networks_are_reproduced(name):
-    numbers = np.load(PARITY / f"{name}.npz")
-    given = {key: torch.from_numpy(numbers[key]) for key in numbers if numbers[key].ndim}
-    method = name.split("_")[0]
-    options = {"detail_order": str(numbers["detail_order"])} if method == "ddrf" else {}
-    bands, guide = given["ms"].shape[1], given["pan"].shape[1]
-    net = fill(create_model(method, bands, guide, 4, **options), int(numbers["seed"]))
-    condition = net.prepare(given["pan"], given["ms"], given["lms"])
-    if method == "ssdiff":
-        answer = net(given["x_t"], given["t"], condition)
-        assert relative_error(answer, numbers["out"]) < 1e-5
-        return
-    _, wavelets = net.condition_channels(given["pan"], given["lms"])
-    assert relative_error(wavelets, numbers["wavelets"]) < 1e-6
-    for key, self_cond in (("out_no_selfcond", None), ("out_selfcond", given["self_cond"])):
-        answer = net(given["x_t"], given["t"], condition, self_cond=self_cond)
-        assert relative_error(answer, numbers[key]) < 1e-5
-    residual = sample(
-        net, condition, given["ddim25_noise"], steps=25, indexing="published", value_range=None
-    )
-    assert relative_error(residual, numbers["ddim25_residual"]) < 1e-4
+    numbers = read_numbers(name)
+    given = numbers.arrays
+    blank = create_model(numbers.method, numbers.bands, numbers.guide_bands, 4, **numbers.options)
+    net = fill(blank, numbers.seed)
+    require_published_answers(net, numbers)
+    if numbers.method == "ddrf":
+        _, wavelets = net.condition_channels(given["pan"], given["lms"])
+        assert share_of_range(wavelets, given["wavelets"]) < 1e-6
 
 
 def golden_answers(name: str) -> dict[str, list[float]]:

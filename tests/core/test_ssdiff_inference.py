@@ -11,7 +11,6 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -19,9 +18,15 @@ from fusion_core.diffusion import sample
 from fusion_core.models import attention, create_model
 from fusion_core.models.attention import attention_in_use, gather_and_mix
 from tests.core.networks import fill, tiles
+from tests.core.parity import (
+    SSDIFF_NETWORKS,
+    needs_numbers,
+    read_numbers,
+    require_published_answers,
+    share_of_range,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
-PARITY = ROOT.parent / "shared" / "reference" / "parity"
 CPU = torch.device("cpu")
 
 
@@ -34,10 +39,6 @@ def attention_code(request, monkeypatch):
         pytest.importorskip("llvmlite")
     assert attention_in_use(CPU) == request.param
     return request.param
-
-
-def share_of_range(ours: torch.Tensor, expected: torch.Tensor) -> float:
-    return float((ours - expected).abs().max() / (expected.max() - expected.min()))
 
 
 @pytest.mark.parametrize("bands", [4, 8])
@@ -67,16 +68,13 @@ def test_residual_after_ten_steps(attention_code):
     assert share_of_range(*residuals) < 1e-4
 
 
-@pytest.mark.skipif(not PARITY.is_dir(), reason="the published networks' numbers are not here")
-@pytest.mark.parametrize("name", ["ssdiff_4band", "ssdiff_8band"])
+@needs_numbers
+@pytest.mark.parametrize("name", SSDIFF_NETWORKS)
 @torch.inference_mode()
 def test_published_networks_are_reproduced(attention_code, name):
-    numbers = np.load(PARITY / f"{name}.npz")
-    given = {key: torch.from_numpy(numbers[key]) for key in numbers if numbers[key].ndim}
-    net = fill(create_model("ssdiff", given["ms"].shape[1]), int(numbers["seed"]))
-    form = net.inference_form()
-    condition = form.prepare(given["pan"], given["ms"], given["lms"])
-    assert share_of_range(form(given["x_t"], given["t"], condition), given["out"]) < 1e-5
+    numbers = read_numbers(name)
+    net = fill(create_model("ssdiff", numbers.bands), numbers.seed)
+    require_published_answers(net.inference_form(), numbers)
 
 
 @pytest.mark.parametrize("trained", [True, False])
