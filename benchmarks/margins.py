@@ -35,7 +35,7 @@ from fusion_core.raster.geotiff import read_bands, write_geotiff
 from fusion_core.raster.scene import Scene
 from fusion_core.weights import ModelFile, read_model, update_card
 
-TILES = {"ddrf": (64, 96, 128, 192, 256), "ssdiff": (32, 48, 64, 96, 128)}
+TILES = {"ddrf": (64, 96, 128, 144, 192, 256), "ssdiff": (32, 48, 64, 96, 128)}
 """SSDiff's attention grows with the square of a tile's pixels, DDRF's work hardly more than with their number."""
 MARGINS = (0, 4, 8, 12, 16, 24)
 MEASURED = ("SAM", "ERGAS", "Q2n", "seam", "border")
