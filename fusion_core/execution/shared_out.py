@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import replace
 
 from ..errors import FusionError
 from .device_list import device_names
 from .executor import Executor, ExecutorInfo, FusedTiles, OnCall, SamplingPlan, TileBatch
-from .worker_executor import WorkerExecutor
+from .worker_executor import POLL_SECONDS, WorkerExecutor
 from .worker_process import WorkerDied
 
 
@@ -113,7 +113,6 @@ def start_workers(
         Cancelled: ``cancelled`` said so.
     """
     names = device_names(plan.device)
-
     started: list[WorkerExecutor] = []
 
     def start(name: str, sharers: int = 1) -> WorkerExecutor:
@@ -123,11 +122,15 @@ def start_workers(
 
     try:
         if len(names) > 1:
-            return SharedOutExecutor(_at_a_time(start, names, len(names)))
+            return SharedOutExecutor(_at_a_time(start, names, len(names), cancelled))
         # Only the child's torch knows what there is.
         first = start(names[0])
         others = first.devices[1:]
-        return SharedOutExecutor([first, *_at_a_time(start, others, 1)]) if others else first
+        return (
+            SharedOutExecutor([first, *_at_a_time(start, others, 1, cancelled)])
+            if others
+            else first
+        )
     except BaseException:
         for worker in started:
             worker.close()
@@ -135,11 +138,18 @@ def start_workers(
 
 
 def _at_a_time(
-    start: Callable[[str, int], WorkerExecutor], names: Sequence[str], sharers: int
+    start: Callable[[str, int], WorkerExecutor],
+    names: Sequence[str],
+    sharers: int,
+    cancelled: Callable[[], bool] | None,
 ) -> list[WorkerExecutor]:
     """Start workers side by side: each takes seconds."""
     with ThreadPoolExecutor(len(names)) as starters:
         starting = [starters.submit(start, name, sharers) for name in names]
+        while wait(starting, POLL_SECONDS).not_done:
+            # A job asks its caller in this thread alone; those that start hear of it here.
+            if cancelled is not None:
+                cancelled()
     return [future.result() for future in starting]
 
 

@@ -20,6 +20,7 @@ from fusion_core.execution.device_list import device_names
 from fusion_core.execution.executor import ExecutorInfo, FusedTiles
 from fusion_core.execution.local import LocalExecutor
 from fusion_core.execution.shared_out import SharedOutExecutor, start_workers
+from fusion_core.execution.stages import StopSignal
 from fusion_core.execution.warm_workers import WARM_WORKERS
 from fusion_core.execution.worker_executor import WorkerExecutor
 from fusion_core.execution.worker_process import WorkerDied
@@ -156,6 +157,12 @@ def test_cancel_ends_all_of_them(plan):
         in_parts(executor, make_batch(8, 128))
     executor.close()
     assert not any(alive(member.process.pid) for member in executor.members)
+
+
+def test_cancel_is_heard_while_they_start(plan):
+    """A job asks its caller in the caller's own thread, workers start in others."""
+    with pytest.raises(Cancelled):
+        start_workers(plan, sys.executable, StopSignal(lambda: True))
 
 
 def test_one_that_does_not_start_ends_the_others(plan, monkeypatch):
