@@ -64,7 +64,7 @@ class Connection:
             raise
 
     def model(self, digest: str, weights: bytes) -> Future:
-        """The model on the cluster: sent to the scheduler once, and from there once to each worker.
+        """The model on the cluster: sent to the scheduler once, and from there on by the workers to each other.
 
         Args:
             digest: SHA-256 of the file.

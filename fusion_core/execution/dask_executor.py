@@ -38,8 +38,8 @@ class DaskExecutor:
 
     Where the workers can be reached from here, tiles and results travel between them and this process, and the scheduler
     only hears of them; the pieces of a worker that died are sent again from here.  Otherwise pieces travel inside their
-    tasks by way of the scheduler, which gives those of a worker that died to another one.  The model travels once to
-    each worker.
+    tasks by way of the scheduler, which gives those of a worker that died to another one.  The model is sent once and
+    goes from worker to worker.
 
     Args:
         plan: what to compute; its threads are not looked at, a worker has as many as it was started with.

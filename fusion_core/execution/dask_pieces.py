@@ -89,6 +89,8 @@ class Pieces:
                 # A worker died just now: the scheduler knows who lives.
                 self._inputs.clear()
         if self._abandoned.is_set():
+            # Given up while they travelled: what arrived since is for nobody.
+            self._inputs.clear()
             return {}
         names = [f"tiles-{self._place(number)}" for number in numbers]
         return dict(zip(self._submit(tiles, names), numbers))
