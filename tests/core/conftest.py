@@ -111,6 +111,18 @@ def sample_pair(tmp_path_factory):
     return make
 
 
+@pytest.fixture(scope="session")
+def make_model(tmp_path_factory):
+    """A function that writes a model file for four bands, as ``write_model`` does, and returns its path."""
+    from tests.core.networks import write_model
+
+    def make(name="tiny", **card):
+        path = tmp_path_factory.mktemp("model") / f"{name}.safetensors"
+        return write_model(path, band_names=("Blue", "Green", "Red", "NIR"), **card)
+
+    return make
+
+
 @pytest.fixture
 def make_pair(make_raster):
     """A function that writes a PAN and a coarser MS raster of random values and returns their paths."""

@@ -32,20 +32,14 @@ def scene_files(sample_pair):
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return write_model(
-        tmp_path_factory.mktemp("model") / "tiny.safetensors",
-        band_names=NAMES,
-        steps=2,
-        strength=0.2,
-    )
+def model(make_model):
+    return make_model(steps=2, strength=0.2)
 
 
 @pytest.fixture(scope="module")
-def identity(tmp_path_factory):
+def identity(make_model):
     """A network whose residual is zero."""
-    path = tmp_path_factory.mktemp("identity") / "identity.safetensors"
-    return write_model(path, band_names=NAMES, strength=0.0)
+    return make_model("identity", strength=0.0)
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from fusion_core.fuse import fuse  # noqa: E402
 from fusion_core.raster.geotiff import read_bands  # noqa: E402
 from fusion_core.raster.mosaic import Mosaic  # noqa: E402
 from fusion_core.raster.scene import PendingWindow, Scene  # noqa: E402
-from tests.core.networks import write_model  # noqa: E402
 
 NAMES = ("Blue", "Green", "Red", "NIR")
 SOON = 0.5
@@ -56,9 +55,8 @@ class Plain:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    return write_model(path, band_names=NAMES, steps=2)
+def model(make_model):
+    return make_model(steps=2)
 
 
 @pytest.fixture
