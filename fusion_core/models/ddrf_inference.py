@@ -24,7 +24,7 @@ from torch import nn
 from . import ddrf
 from .inference_form import InferenceForm
 from .network import TimeFeatures
-from .packed import Convolution, Pointwise, as_image, as_pixels
+from .packed import Convolution, Pointwise, as_image, as_pixels, channels_last
 from .wavelet import analysis_kernels
 
 HEADS = ddrf.HEADS
@@ -111,13 +111,13 @@ class DDRFInference(InferenceForm):
         return list(biases.split(self._channels, dim=1))
 
     def _prepare(self, guide: torch.Tensor, ms: torch.Tensor, lms: torch.Tensor) -> _Features:
-        encoder = _channels_last(torch.cat([lms, guide], dim=1))
+        encoder = channels_last(torch.cat([lms, guide], dim=1))
         size = encoder.shape[-2:]
         decoder = ddrf.resize(self._wavelet(encoder), size)
         levels = range(len(ddrf.MULTIPLIERS))
         sizes = [(size[0] >> level, size[1] >> level) for level in levels]
-        encoders = [_channels_last(ddrf.resize(encoder, size)) for size in sizes]
-        decoders = [_channels_last(ddrf.resize(decoder, size)) for size in sizes]
+        encoders = [channels_last(ddrf.resize(encoder, size)) for size in sizes]
+        decoders = [channels_last(ddrf.resize(decoder, size)) for size in sizes]
         styles = [
             block.style(encoders[block.level])
             for block in self._encoder
@@ -136,12 +136,12 @@ class DDRFInference(InferenceForm):
         self_cond: torch.Tensor | None,
     ) -> torch.Tensor:
         biases, styles, contexts = iter(time), iter(features.styles), iter(features.contexts)
-        x_t = _channels_last(x_t)
+        x_t = channels_last(x_t)
         if self_cond is None:
             x = self._entrance(x_t)
         else:
             x = self._entrance_itself(x_t)
-            x = self._entrance_fed_back.add_to(x, _channels_last(self_cond))
+            x = self._entrance_fed_back.add_to(x, channels_last(self_cond))
         skips = [x]
         for part in self._encoder:
             if isinstance(part, _EncoderBlock):
@@ -195,10 +195,7 @@ class _Block:
 
     def __call__(self, x: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         h = F.silu(self.norm1(x), inplace=True)
-        if bias.shape[0] == 1:
-            h = self.conv1(h, bias[0])
-        else:
-            h = self.conv1(h).add_(bias[:, :, None, None])
+        h = self.conv1.with_biases(h, bias)
         h = F.silu(self.norm2(h), inplace=True)
         x = self.conv2.add_to(x, h)
         return x if self.attention is None else self.attention(x)
@@ -389,7 +386,3 @@ def _in_float64(function, *weights: torch.Tensor):
     if isinstance(result, tuple):
         return tuple(part.to(weights[0]) for part in result)
     return result.to(weights[0])
-
-
-def _channels_last(image: torch.Tensor) -> torch.Tensor:
-    return image.contiguous(memory_format=torch.channels_last)

@@ -72,6 +72,12 @@ class Convolution:
             operator = torch.ops.mkldnn._convolution_pointwise
         return operator(x, self.weight, bias, [self.padding] * 2, *geometry, "none", [], "")
 
+    def with_biases(self, x: torch.Tensor, biases: torch.Tensor) -> torch.Tensor:
+        """The convolution of x (B, C, H, W) plus biases (1 or B, out); for one that has no bias of its own."""
+        if len(biases) == 1:
+            return self(x, biases[0])
+        return self(x).add_(biases[:, :, None, None])
+
     def add_to(self, total: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         """Add the convolution of x to ``total``, in place."""
         if not self.packed or self.transposed:
@@ -148,3 +154,8 @@ def as_image(pixels: torch.Tensor) -> torch.Tensor:
 def as_pixels(image: torch.Tensor) -> torch.Tensor:
     """(B, C, H, W), channels-last, as (B, H, W, C), without a copy."""
     return image.permute(0, 2, 3, 1)
+
+
+def channels_last(image: torch.Tensor) -> torch.Tensor:
+    """(B, C, H, W) in the layout that all of this is for; a copy unless it has it already."""
+    return image.contiguous(memory_format=torch.channels_last)

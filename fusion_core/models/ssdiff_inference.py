@@ -20,7 +20,7 @@ from . import ssdiff
 from .attention import KERNEL, SCALE, attention_in_use, gather_and_mix
 from .inference_form import InferenceForm
 from .network import TimeFeatures, sinusoids
-from .packed import Convolution, Pointwise
+from .packed import Convolution, Pointwise, channels_last
 
 
 @dataclass
@@ -92,9 +92,9 @@ class SSDiffInference(InferenceForm):
         return list(biases.split(self._time_channels, dim=1))
 
     def _prepare(self, guide: torch.Tensor, ms: torch.Tensor, lms: torch.Tensor) -> _Features:
-        guide, lms = _channels_last(guide), _channels_last(lms)
+        guide, lms = channels_last(guide), channels_last(lms)
         entrance = torch.cat([self._entrance_lms(lms), self._entrance_guide(guide)], dim=1)
-        return _Features(skip=_channels_last(self.trained.upsample(ms)), entrance=entrance)
+        return _Features(skip=channels_last(self.trained.upsample(ms)), entrance=entrance)
 
     def _step(
         self,
@@ -103,7 +103,7 @@ class SSDiffInference(InferenceForm):
         features: _Features,
         self_cond: torch.Tensor | None,
     ) -> torch.Tensor:
-        entrance = _with_bias(self._entrance, _channels_last(x_t), time[0]).add_(features.entrance)
+        entrance = self._entrance.with_biases(channels_last(x_t), time[0]).add_(features.entrance)
         entrance = F.silu(entrance, inplace=True)
         x = self._leave_spectral(entrance[:, : self.trained.width])
         y = self._leave_spatial(entrance[:, self.trained.width :])
@@ -209,7 +209,7 @@ class _SpatialBlock:
 
     def __call__(self, y: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         hidden = F.leaky_relu_(self.before(y), ssdiff.SLOPE)
-        hidden = ssdiff.near_zero(_with_bias(self.middle, hidden, bias), self.norm.num_groups)
+        hidden = ssdiff.near_zero(self.middle.with_biases(hidden, bias), self.norm.num_groups)
         return self.last(F.silu(self.norm(hidden), inplace=True)).add_(y)
 
 
@@ -260,21 +260,10 @@ def _pointwise(layer: nn.Linear) -> Pointwise:
     return Pointwise(layer.weight, layer.bias)
 
 
-def _with_bias(layer: Convolution, image: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """The convolution plus a bias (1 or B, channels)."""
-    if len(bias) == 1:
-        return layer(image, bias[0])
-    return layer(image).add_(bias[:, :, None, None])
-
-
 def _normalisation(norm: nn.BatchNorm2d) -> tuple[torch.Tensor, torch.Tensor]:
     """BatchNorm of a trained network as scale and shift of each channel, float64."""
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     return scale, norm.bias.double() - norm.running_mean.double() * scale
-
-
-def _channels_last(image: torch.Tensor) -> torch.Tensor:
-    return image.contiguous(memory_format=torch.channels_last)
 
 
 def _tokens(image: torch.Tensor) -> torch.Tensor:
