@@ -49,13 +49,13 @@ class Strip:
     def __init__(self, plan: FusePlan, index: int, upper: Slab, lower: Slab | None) -> None:
         self.index = index
         self.slabs = (upper, lower)
-        axis = plan.tiles.cols
+        rows, cols = plan.tiles.rows, plan.tiles.cols
         known = upper.valid.any(axis=0)
         if lower is not None:
-            known = known | lower.valid[: axis.tile - axis.stride].any(axis=0)
+            known = known | lower.valid[: rows.tile - rows.stride].any(axis=0)
         before = np.concatenate([[0], np.cumsum(known)])
-        starts = axis.stride * np.arange(axis.count)
-        self.wanted = np.flatnonzero(before[starts + axis.tile] > before[starts])
+        starts = cols.stride * np.arange(cols.count)
+        self.wanted = np.flatnonzero(before[starts + cols.tile] > before[starts])
         if self.wanted.size:
             for slab in self.slabs:
                 if slab is not None:

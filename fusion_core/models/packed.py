@@ -12,6 +12,17 @@ import torch.nn.functional as F
 TYPICAL_TILES = (2, 64)
 """Tiles, and their rows and columns, that oneDNN's layout is chosen for; others are right too."""
 
+_OPERATORS = (
+    "_convolution_pointwise",
+    "_convolution_pointwise_",
+    "_convolution_transpose_pointwise",
+    "_is_mkldnn_bf16_supported",
+    "_linear_pointwise",
+    "_reorder_convolution_transpose_weight",
+    "_reorder_convolution_weight",
+    "_reorder_linear_weight",
+)
+
 
 class Convolution:
     """A zero-padded convolution of channels-last images, or a transposed one.
@@ -132,18 +143,6 @@ def can_pack(weight: torch.Tensor) -> bool:
     if weight.dtype == torch.bfloat16:
         return bool(ops._is_mkldnn_bf16_supported())
     return weight.dtype == torch.float32
-
-
-_OPERATORS = (
-    "_convolution_pointwise",
-    "_convolution_pointwise_",
-    "_convolution_transpose_pointwise",
-    "_is_mkldnn_bf16_supported",
-    "_linear_pointwise",
-    "_reorder_convolution_transpose_weight",
-    "_reorder_convolution_weight",
-    "_reorder_linear_weight",
-)
 
 
 def as_image(pixels: torch.Tensor) -> torch.Tensor:
