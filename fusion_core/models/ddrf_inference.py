@@ -31,8 +31,8 @@ HEADS = ddrf.HEADS
 VECTOR_BYTES = 64
 """The keys of a pixel are a multiple of this: torch takes remainders one by one in a softmax along rows."""
 
-LONGEST = 256
-"""Positions up to which holding an attention map on the CPU is faster: those of a tile of 128 pixels."""
+LONGEST = 324
+"""Positions up to which holding an attention map on the CPU is faster: those of a tile of 144 pixels."""
 
 
 @dataclass
