@@ -61,8 +61,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.full and (options.gain or options.update_cards):
         parser.error("--full goes with neither --gain nor --update-cards")
-    if options.consistency and options.update_cards:
-        parser.error("--update-cards measures the models as their cards say, without --consistency")
+    if options.update_cards and (options.consistency or options.precision != "auto"):
+        parser.error(
+            "--update-cards measures models as they run by themselves, without --consistency and --precision"
+        )
     try:
         with tempfile.TemporaryDirectory() as folder:
             rows = _run(options, Path(folder))

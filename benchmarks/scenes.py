@@ -99,6 +99,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--model", action="append", help="model files; all installed ones by default"
     )
     parser.add_argument("--threads", type=int, help="CPU threads of the models")
+    parser.add_argument("--precision", default="auto", help="of the models: float32, bfloat16")
 
 
 def chosen_models(options: argparse.Namespace) -> list[ModelFile]:
@@ -169,7 +170,7 @@ def run_model(
     Args:
         model: the network.
         scene: what to fuse.
-        options: of the command line, for the number of threads.
+        options: of the command line, for the number of threads and the precision.
         settings: further arguments of ``fuse``.
 
     Returns:
@@ -183,6 +184,7 @@ def run_model(
         method=model.card.method,
         model=model.path,
         threads=options.threads,
+        precision=options.precision,
         **settings,
     )
     return read_bands(output)[0], done
